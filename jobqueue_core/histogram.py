@@ -1,0 +1,59 @@
+"""A histogram of durations whose percentiles are right within 5 %, whatever their size."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Histogram"]
+
+_GROWTH: Final = math.log(1.1)
+"""Each bucket's upper edge is 10 % above the last one's: a value read off its middle is at most 5 % wrong."""
+_SMALLEST: Final = 0.01
+"""Milliseconds; whatever is quicker falls into bucket 0."""
+
+
+class Histogram:
+    """Counts durations in buckets that grow by 10 %, after DDSketch (Masson, Rim and Lee, VLDB 2019)."""
+
+    __slots__ = ("buckets", "count", "total_ms")
+
+    def __init__(self, buckets: Mapping[int, int] | None = None, *, total_ms: float = 0.0) -> None:
+        self.buckets: dict[int, int] = dict(buckets or {})
+        self.count = sum(self.buckets.values())
+        self.total_ms = total_ms
+
+    def add(self, duration_ms: float) -> None:
+        """Count one duration in milliseconds."""
+        bucket = 0 if duration_ms <= _SMALLEST else math.ceil(math.log(duration_ms / _SMALLEST) / _GROWTH)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        self.count += 1
+        self.total_ms += duration_ms
+
+    def merge(self, others: Iterable[Histogram]) -> None:
+        """Add what others have counted."""
+        for other in others:
+            for bucket, count in other.buckets.items():
+                self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+            self.count += other.count
+            self.total_ms += other.total_ms
+
+    @property
+    def mean_ms(self) -> float | None:
+        """The mean in milliseconds; None when nothing was counted."""
+        return self.total_ms / self.count if self.count else None
+
+    def percentile(self, share: float) -> float | None:
+        """The duration in milliseconds that *share* (0 to 1) of the runs did not exceed; None when nothing was counted."""
+        if not self.count:
+            return None
+        wanted = max(1, math.ceil(share * self.count))
+        seen = 0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= wanted:
+                return _SMALLEST if bucket == 0 else _SMALLEST * math.exp((bucket - 0.5) * _GROWTH)
+        return None

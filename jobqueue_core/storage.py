@@ -1,0 +1,311 @@
+"""The Storage: remembers executions, dead letters and schedules after the broker has let them go.
+
+Three optional roles; a storage plugin plays those it can. Writes are idempotent, because what comes from an outbox may come twice. No query
+decides by the database's own clock: the broker's time is passed in. The conformance suite is ``jobqueue_core.testing.storage_suite``.
+
+Errors: ``StorageUnavailable`` when it does not answer, ``StorageRejected`` when it refuses the rows of one call for good (the recorder then
+halves the batch, so that one bad row never blocks the rest), ``IncompatibleData`` when its schema is too old or too new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import attrs
+import msgspec
+
+from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState
+from jobqueue_core.job import NewJob, rfc3339
+
+__all__ = [
+    "DeadLetterFilter",
+    "DeadLetterGroup",
+    "DeadLetterPage",
+    "DeadLetters",
+    "ExecutionFilter",
+    "ExecutionPage",
+    "ExecutionStatistics",
+    "History",
+    "RecordPolicy",
+    "Schedule",
+    "Schedules",
+    "Storage",
+    "StoragePlugin",
+    "Tick",
+    "TypeStatistics",
+]
+
+RecordPolicy = Literal["all", "failures", "none"]
+"""Which executions become rows: all; all but completed ones; none. Statistics count every one."""
+
+
+# History -------------------------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionFilter:
+    """Which executions to list; None means any. *since* is inclusive, *until* exclusive, both by ``finished_at``."""
+
+    type: str | None = None
+    queue: str | None = None
+    state: ExecutionState | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionPage:
+    """Some executions, and the cursor that continues after them; None at the end."""
+
+    executions: tuple[Execution, ...]
+    next: str | None
+
+
+@attrs.frozen(kw_only=True)
+class TypeStatistics:
+    """The executions of one job type, or of all."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    snoozed: int = 0
+    returned: int = 0
+    lost: int = 0
+    avg_duration_ms: float | None = None
+    """Durations are of runs that completed, failed or died; None without any. Percentiles are read off a histogram and are right within 10 %."""
+    p50_duration_ms: float | None = None
+    p95_duration_ms: float | None = None
+    p99_duration_ms: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionStatistics:
+    """Executions of a time range, in all and by job type; from rollups, so that the table is not scanned."""
+
+    overall: TypeStatistics
+    by_type: Mapping[str, TypeStatistics]
+
+
+class History(Protocol):
+    """Remembers executions."""
+
+    def record_executions(self, executions: Sequence[Execution], *, record: RecordPolicy) -> None:
+        """Store executions, each once whatever is repeated, and count them in the rollups in the same transaction."""
+
+    def executions(self, wanted: ExecutionFilter, *, cursor: str | None, offset: int, limit: int) -> ExecutionPage:
+        """List executions, newest first (by ``finished_at``, then id); *offset* skips rows and is at most 10,000.
+
+        Raises:
+            InvalidJob: The cursor is not one that a former page gave (field ``cursor``).
+        """
+
+    def job_executions(self, job_id: str) -> list[Execution]:
+        """All executions of one job, by run."""
+
+    def statistics(self, *, since: datetime, until: datetime) -> ExecutionStatistics:
+        """What happened in a time range, to the minute."""
+
+    def prune_executions(self, before: datetime, limit: int) -> int:
+        """Forget up to *limit* executions (and rollups) older than *before*; says how many, so that the caller goes on until zero."""
+
+
+# Dead letters --------------------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetterFilter:
+    """Which dead letters to list or act on; None means any. *died_before* is inclusive: bulk actions set it to when they began."""
+
+    type: str | None = None
+    queue: str | None = None
+    state: DeadLetterState | None = DeadLetterState.OPEN
+    fingerprint: str | None = None
+    died_after: datetime | None = None
+    died_before: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetterPage:
+    """Some dead letters, and the cursor that continues after them; None at the end."""
+
+    dead_letters: tuple[DeadLetter, ...]
+    next: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetterGroup:
+    """Open dead letters with one fingerprint."""
+
+    fingerprint: str
+    type: str
+    count: int
+    first_died_at: datetime
+    last_died_at: datetime
+    example_job_id: str
+    example_error: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as ``--json`` and the REST API show it."""
+        return {
+            "fingerprint": self.fingerprint,
+            "type": self.type,
+            "count": self.count,
+            "first_died_at": rfc3339(self.first_died_at),
+            "last_died_at": rfc3339(self.last_died_at),
+            "example_job_id": self.example_job_id,
+            "example_error": self.example_error,
+        }
+
+
+class DeadLetters(Protocol):
+    """Remembers dead letters until someone retries or discards them."""
+
+    def record_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters; one that is known by (job id, death) changes nothing."""
+
+    def dead_letters(self, wanted: DeadLetterFilter, *, cursor: str | None, offset: int, limit: int) -> DeadLetterPage:
+        """List dead letters, latest death first.
+
+        Raises:
+            InvalidJob: The cursor is not one that a former page gave (field ``cursor``).
+        """
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """The latest death of a job; None when it has none."""
+
+    def dead_letter_groups(self, wanted: DeadLetterFilter, *, limit: int) -> list[DeadLetterGroup]:
+        """The matching dead letters by fingerprint, largest group first."""
+
+    def count_dead_letters(self, wanted: DeadLetterFilter) -> int:
+        """How many match."""
+
+    def begin_requeue(self, job_id: str, death: int, *, now: datetime) -> bool:
+        """Mark an open dead letter as being retried since *now* (DESIGN R20); False when it is not open."""
+
+    def finish_requeue(self, job_id: str, death: int, *, now: datetime, requeued: bool) -> None:
+        """Mark a dead letter that was being retried as requeued at *now*, or open again; repeating it is harmless."""
+
+    def stale_requeues(self, before: datetime, limit: int) -> list[DeadLetter]:
+        """Dead letters whose retry began before *before* and was not finished."""
+
+    def discard(self, job_id: str, death: int) -> bool:
+        """Mark an open dead letter as discarded; False when it is not open."""
+
+    def prune_dead_letters(self, before: datetime, limit: int) -> int:
+        """Forget up to *limit* requeued or discarded dead letters that died before *before*. Open ones are never forgotten."""
+
+
+# Schedules -----------------------------------------------------------------------------------------------------------------------------
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A cron line with a type and payload. What the fields mean is ``jobqueue_cron``'s; storage keeps them.
+
+    *version* grows with each edit and each claimed tick: whoever writes says which version it has seen.
+    """
+
+    name: str
+    expression: str
+    type: str
+    payload_json: bytes
+    timezone: str = "UTC"
+    queue: str | None = None
+    priority: str | None = None
+    max_retries: int | None = None
+    timeout: timedelta | None = None
+    enabled: bool = True
+    misfire: str = "once"
+    misfire_limit: int = 100
+    overlap: str = "allow"
+    jitter: timedelta | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    source: str = "dynamic"
+    """``config`` for one that stands in a config file."""
+    next_run: datetime | None = None
+    last_run: datetime | None = None
+    last_job_id: str | None = None
+    version: int = 0
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """One claimed moment of a schedule, and the job it is to become under an id that was fixed when it was claimed."""
+
+    schedule: str
+    due: datetime
+    job: NewJob
+    claimed_at: datetime
+    sent: bool = False
+
+
+class Schedules(Protocol):
+    """Remembers schedules and decides, by compare-and-set, who fires a tick (DESIGN R21)."""
+
+    def schedules(self) -> list[Schedule]:
+        """All schedules, by name."""
+
+    def schedule(self, name: str) -> Schedule | None:
+        """One schedule; None when there is none."""
+
+    def put_schedule(self, schedule: Schedule, *, expected_version: int | None) -> bool:
+        """Write a schedule; its stored version becomes one more than *expected_version*.
+
+        Args:
+            schedule: What to write; its own ``version`` is ignored.
+            expected_version: The version that must be there now; None when there must be none (the first version is 1).
+
+        Returns:
+            False when another version is there; nothing was written.
+        """
+
+    def delete_schedule(self, name: str) -> bool:
+        """Delete a schedule; False when there is none."""
+
+    def due_schedules(self, now: datetime, limit: int) -> list[Schedule]:
+        """Enabled schedules whose ``next_run`` is not after *now*, longest due first."""
+
+    def claim_tick(self, schedule: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
+        """In one transaction: move the schedule from *schedule*'s version and ``next_run`` to *next_run*, and store *tick* unless it is None.
+
+        Returns:
+            False when someone else was first (another version or next run is there, or the tick exists); nothing was written.
+        """
+
+    def unsent_ticks(self, before: datetime, limit: int) -> list[Tick]:
+        """Ticks claimed before *before* and not marked as sent, oldest first."""
+
+    def mark_sent(self, schedule: str, due: datetime) -> None:
+        """Mark a tick as sent; repeating it is harmless."""
+
+    def ticks(self, schedule: str, limit: int) -> list[Tick]:
+        """The latest ticks of a schedule, newest first."""
+
+
+class Storage(History, DeadLetters, Schedules, Protocol):
+    """All roles in one."""
+
+    PROTOCOL: int
+
+    def describe(self) -> str:
+        """What and where it is, without secrets."""
+
+    def close(self) -> None:
+        """Let go of connections and files; the object is not used again."""
+
+
+@attrs.frozen(kw_only=True)
+class StoragePlugin:
+    """What the hook ``jobqueue_storages`` returns: one storage that can be chosen by ``[storage] plugin = name``."""
+
+    name: str
+    open: Any
+    """``(settings: Settings) -> Storage``; as ``BrokerPlugin.open``, raising ``StorageError`` instead of ``BrokerError``."""
+    schemes: tuple[str, ...]
+    default_url: str | None = None
+    """None: a url must be given."""
+    url_variable: str | None = None
+    url_aliases: Mapping[str, str] = {}
