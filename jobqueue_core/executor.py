@@ -1,0 +1,201 @@
+"""Decides how a run ends: calls the handler through its middleware and turns whatever happens into an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, assert_never
+
+import attrs
+
+from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Dead, Outcome, Retrying, Returned, Snoozed
+from jobqueue_core.context import JobContext
+from jobqueue_core.durations import format_duration
+from jobqueue_core.errors import InvalidPayload
+from jobqueue_core.handlers import HandlerSpec, Isolation, handler, inspect_handler
+from jobqueue_core.job import DeadReason, Job
+from jobqueue_core.middleware import Middleware, Next, compose
+from jobqueue_core.payload import encode_result
+from jobqueue_core.retry import RetryPolicy
+from jobqueue_core.signals import Discard, Retry, Snooze
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Executor", "JobDefaults", "Plan"]
+
+_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename)
+
+
+@attrs.frozen(kw_only=True)
+class JobDefaults:
+    """What counts for a job when neither it nor its handler says otherwise."""
+
+    timeout: timedelta = timedelta(minutes=5)
+    max_retries: int = 3
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    max_crashes: int = 3
+    unknown_type_after: timedelta = timedelta(days=1)
+
+
+class Plan:
+    """One handler, made ready to run in this worker: its middleware wrapped round it, its options filled in."""
+
+    __slots__ = ("call", "concurrency", "isolation", "max_retries", "resources", "retry", "spec", "timeout")
+
+    def __init__(self, spec: HandlerSpec, *, middleware: Sequence[Middleware], defaults: JobDefaults) -> None:
+        self.spec = spec
+        self.isolation: Isolation = spec.isolation
+        self.concurrency = spec.options.concurrency
+        self.retry = spec.options.retry or defaults.retry
+        self.timeout = spec.options.timeout or defaults.timeout
+        self.max_retries = defaults.max_retries if spec.options.max_retries is None else spec.options.max_retries
+        self.resources: object = None
+        """What the handler's lifespan yielded; set before the first job."""
+        self.call: Next = compose(middleware, self._call_async if self.isolation == "async" else self._call_sync)
+
+    @classmethod
+    def missing(cls, job_type: str) -> Plan:
+        """A stand-in for a type that has no handler; it is never called."""
+
+        @handler(job_type)
+        def nobody(_payload: object) -> None: ...
+
+        return cls(inspect_handler(nobody), middleware=(), defaults=JobDefaults())
+
+    async def _call_async(self, context: JobContext) -> object:
+        return await self.spec.call(context.payload, context)
+
+    async def _call_sync(self, context: JobContext) -> object:
+        return self.spec.call(context.payload, context)
+
+    def context(self, job: Job, worker_id: str) -> JobContext:
+        """The context of one run."""
+        return JobContext(
+            job,
+            max_retries=self.max_retries if job.max_retries is None else job.max_retries,
+            worker_id=worker_id,
+            timeout=self.timeout if job.timeout is None else job.timeout,
+            resources=self.resources,
+        )
+
+
+class Executor:
+    """Runs handlers and answers with outcomes; never raises for what a handler does."""
+
+    async def run_async(self, plan: Plan, context: JobContext) -> Outcome:
+        """Run an ``async def`` handler in the calling task."""
+        try:
+            context.payload = plan.spec.convert(context.job.payload_json)
+        except InvalidPayload as error:
+            return Dead(reason=DeadReason.INVALID_PAYLOAD, error=str(error))
+        try:
+            result = await plan.call(context)
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError as error:
+            # The runner's task lives on: what was asked of it is answered here.
+            task = asyncio.current_task()
+            if task is not None:
+                while task.cancelling():
+                    task.uncancel()
+            return self._raised(plan, context, error)
+        except BaseException as error:  # noqa: BLE001 - a handler: SystemExit and the like are failures of its job, not of the worker
+            return self._raised(plan, context, error)
+        return self._returned(plan, context, result)
+
+    def run_sync(self, plan: Plan, context: JobContext) -> Outcome:
+        """Run a plain ``def`` handler in the calling thread.
+
+        Middleware is asynchronous in form only: with nothing to wait for, its coroutine runs from start to end in one step.
+        """
+        try:
+            context.payload = plan.spec.convert(context.job.payload_json)
+        except InvalidPayload as error:
+            return Dead(reason=DeadReason.INVALID_PAYLOAD, error=str(error))
+        coroutine = plan.call(context)
+        try:
+            coroutine.send(None)  # type: ignore[attr-defined]  # middleware are coroutine functions
+        except StopIteration as stop:
+            return self._returned(plan, context, stop.value)
+        except BaseException as error:  # noqa: BLE001 - as in run_async
+            return self._raised(plan, context, error)
+        coroutine.close()  # type: ignore[attr-defined]  # as above
+        error_text = "a middleware awaited something other than call_next round a plain 'def' handler"
+        return self._failed(plan, context, RuntimeError(error_text), None)
+
+    def timed_out(self, plan: Plan, context: JobContext) -> Outcome:
+        """The outcome of a run that does not end although its time is over."""
+        if context.stop_reason is None:
+            context.stop_reason = "timeout"
+        return self._raised(plan, context, asyncio.CancelledError())
+
+    def _returned(self, plan: Plan, context: JobContext, result: object) -> Outcome:
+        if result is None:
+            return _COMPLETED
+        try:
+            return Completed(result_json=encode_result(result))
+        except InvalidPayload as error:
+            return self._failed(plan, context, error, None)
+
+    def _raised(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
+        match context.stop_reason:
+            case "shutdown":
+                return Returned()
+            case "cancel":
+                return Cancelled()
+            case "timeout":
+                timeout = plan.timeout if context.job.timeout is None else context.job.timeout
+                message = f"timed out after {format_duration(timeout)}"
+                return self._failed(plan, context, TimeoutError(message), None, trace=_trace(error))
+            case None:
+                return self._asked(plan, context, error)
+            case _:
+                assert_never(context.stop_reason)
+
+    def _asked(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
+        match error:
+            case Snooze():
+                return Snoozed(delay=error.delay)
+            case Discard():
+                return Dead(reason=DeadReason.DISCARDED, error=f"Discard: {error.reason}"[:MAX_ERROR], traceback=_trace(error))
+            case Retry():
+                return self._failed(plan, context, error, error.delay)
+            case _:
+                return self._failed(plan, context, error, None)
+
+    def _failed(self, plan: Plan, context: JobContext, error: BaseException, delay: timedelta | None, *, trace: str | None = None) -> Outcome:
+        job = context.job
+        text = _text(error)
+        trace = trace or _trace(error)
+        if plan.spec.options.discard_on and isinstance(error, plan.spec.options.discard_on):
+            return Dead(reason=DeadReason.DISCARDED, error=text, traceback=trace)
+        if job.retry_count >= context.max_retries:
+            return Dead(reason=DeadReason.RETRIES_EXHAUSTED, error=text, traceback=trace)
+        if delay is None:
+            delay = plan.retry.delay(job.retry_count, job.retry_delay)
+        return Retrying(delay=delay, error=text, traceback=trace)
+
+
+_COMPLETED: Final = Completed()
+
+
+def _text(error: BaseException) -> str:
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - an exception class of the handler's own
+        message = f"(its message cannot be read: {type(broken).__name__})"
+    name = type(error).__qualname__
+    return (f"{name}: {message}" if message else name)[:MAX_ERROR]
+
+
+def _trace(error: BaseException) -> str | None:
+    """The traceback from the handler inwards: our own frames tell its author nothing."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename in _OUR_FRAMES:
+        frame = frame.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, frame))[-MAX_TRACEBACK:]
+    except Exception:  # noqa: BLE001 - as above
+        return None

@@ -1,0 +1,329 @@
+"""Handlers: declaring them, finding them, and calling them with the payload they ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import typing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import timedelta
+from types import ModuleType
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+import msgspec
+
+from jobqueue_core.context import JobContext
+from jobqueue_core.durations import Duration, to_timedelta
+from jobqueue_core.errors import DuplicateHandler, HandlerError, InvalidJob, InvalidPayload
+from jobqueue_core.job import Priority, check_job_type, check_queue
+from jobqueue_core.retry import RetryPolicy
+
+__all__ = ["HandlerSpec", "Isolation", "Lifespan", "Registry", "handler", "lifespan"]
+
+Isolation = Literal["async", "thread", "process"]
+Lifespan = Callable[[], contextlib.AbstractAsyncContextManager[object]]
+ExceptionTypes = tuple[type[BaseException], ...]
+F = TypeVar("F", bound=Callable[..., object])
+
+_MARK: Final = "__jobqueue_handler__"
+_LIFESPAN_MARK: Final = "__jobqueue_lifespan__"
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What ``@handler`` was told; None leaves a choice to the configuration."""
+
+    type: str
+    queue: str | None = None
+    priority: Priority | None = None
+    max_retries: int | None = None
+    timeout: timedelta | None = None
+    retry: RetryPolicy | None = None
+    discard_on: ExceptionTypes = ()
+    isolation: Isolation | None = None
+    concurrency: int | None = None
+    aliases: tuple[str, ...] = ()
+
+
+def handler(
+    type: str,
+    *,
+    queue: str | None = None,
+    priority: Priority | str | None = None,
+    max_retries: int | None = None,
+    timeout: Duration | None = None,
+    retry: RetryPolicy | None = None,
+    discard_on: Sequence[type[BaseException]] = (),
+    isolation: Isolation | None = None,
+    concurrency: int | None = None,
+    aliases: Sequence[str] = (),
+) -> Callable[[F], F]:
+    """Declare a function as the handler of one job type; the function itself is returned unchanged.
+
+    Its first parameter is the payload, converted to the annotation (an attrs class, dataclass, msgspec.Struct, TypedDict or plain type; without
+    one, the JSON value). A parameter annotated ``JobContext`` is optional. What it returns is the job's result.
+
+    Args:
+        type: The job type, as producers name it: ``email.send``.
+        queue: Where its jobs go unless told otherwise at enqueue; None means ``default``.
+        priority: Likewise; None means ``medium``.
+        max_retries: How often a failed run is tried again; None leaves it to ``[job] default_max_retries``.
+        timeout: How long one run may take; None leaves it to ``[job] default_timeout``.
+        retry: How long to wait between attempts; None leaves it to ``[retry]``.
+        discard_on: Exceptions after which trying again is no use: dead at once, as ``discarded``.
+        isolation: Where it runs; None means ``async`` for an ``async def``, else ``thread``.
+        concurrency: Most runs of this type at once in one worker; None for no limit of its own.
+        aliases: Former names under which jobs may still be waiting.
+
+    Raises:
+        HandlerError: An option is wrong.
+    """
+    try:
+        options = Options(
+            type=check_job_type(type),
+            queue=None if queue is None else check_queue(queue),
+            priority=None if priority is None else Priority(priority),
+            max_retries=_at_least(0, max_retries, "max_retries"),
+            timeout=None if timeout is None else _positive(to_timedelta(timeout)),
+            retry=retry,
+            discard_on=tuple(discard_on),
+            isolation=isolation,
+            concurrency=_at_least(1, concurrency, "concurrency"),
+            aliases=tuple(check_job_type(alias, "aliases") for alias in aliases),
+        )
+    except (InvalidJob, ValueError, TypeError) as error:
+        msg = f"@handler({type!r}): {error}"
+        raise HandlerError(msg) from error
+    if isolation not in (None, *typing.get_args(Isolation)):
+        msg = f"@handler({type!r}): isolation must be one of {', '.join(typing.get_args(Isolation))}, not {isolation!r}"
+        raise HandlerError(msg)
+
+    def mark(function: F) -> F:
+        if isolation == "async" and not inspect.iscoroutinefunction(function):
+            msg = f"@handler({type!r}): isolation 'async' needs an 'async def'"
+            raise HandlerError(msg)
+        if isolation in ("thread", "process") and inspect.iscoroutinefunction(function):
+            msg = f"@handler({type!r}): an 'async def' runs in the event loop; isolation {isolation!r} needs a plain 'def'"
+            raise HandlerError(msg)
+        setattr(function, _MARK, options)
+        return function
+
+    return mark
+
+
+def lifespan(function: Callable[[], AsyncIterator[object]]) -> Lifespan:
+    """Declare a handler module's resources: an async generator that yields once.
+
+    It is entered once a process before the first job and left after the last; what it yields is ``ctx.resources`` in the module's handlers.
+
+    Raises:
+        HandlerError: *function* is not an async generator function.
+    """
+    if not inspect.isasyncgenfunction(function):
+        msg = f"@lifespan: {function!r} must be an async generator function: 'async def' with one 'yield'"
+        raise HandlerError(msg)
+    manager = contextlib.asynccontextmanager(function)
+    setattr(manager, _LIFESPAN_MARK, True)
+    return manager
+
+
+def _at_least(least: int, value: int | None, name: str) -> int | None:
+    if value is not None and (type(value) is not int or value < least):
+        msg = f"{name} must be a whole number of at least {least}, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _positive(duration: timedelta) -> timedelta:
+    if not duration:
+        msg = "timeout must be longer than zero"
+        raise ValueError(msg)
+    return duration
+
+
+# Found handlers ------------------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class HandlerSpec:
+    """One handler, found and checked, ready to be called."""
+
+    options: Options
+    function: Callable[..., Any]
+    origin: str
+    """Where it comes from, for people: ``handlers_example.handlers:send_email (jobqueue-handlers-example 0.1.0)``."""
+    payload_type: Any
+    takes_payload: bool
+    context_parameter: str | None
+    decode: Callable[[bytes], Any]
+    lifespan: Lifespan | None = None
+
+    @property
+    def type(self) -> str:
+        """The job type it serves."""
+        return self.options.type
+
+    @property
+    def isolation(self) -> Isolation:
+        """Where it runs."""
+        return self.options.isolation or ("async" if inspect.iscoroutinefunction(self.function) else "thread")
+
+    @property
+    def description(self) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    def payload_schema(self) -> dict[str, Any] | None:
+        """JSON Schema of its payload; None when its annotation says nothing or cannot be described."""
+        if not self.takes_payload or self.payload_type is Any:
+            return None
+        try:
+            return msgspec.json.schema(self.payload_type)
+        except (TypeError, RuntimeError):
+            return None
+
+    def convert(self, payload_json: bytes) -> Any:
+        """The payload as the handler wants it.
+
+        Raises:
+            InvalidPayload: It does not fit; the field is the path of what does not (``payload.to``).
+        """
+        try:
+            return self.decode(payload_json)
+        except msgspec.ValidationError as error:
+            raise _misfit(error) from error
+        except msgspec.DecodeError as error:
+            raise InvalidPayload("payload", f"is not JSON: {error}") from error
+
+    def call(self, payload: object, context: JobContext) -> Any:
+        """Call the function as its signature asks."""
+        arguments = (payload,) if self.takes_payload else ()
+        if self.context_parameter is None:
+            return self.function(*arguments)
+        return self.function(*arguments, **{self.context_parameter: context})
+
+
+_PATH = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+def _misfit(error: msgspec.ValidationError) -> InvalidPayload:
+    # msgspec writes "Expected `int`, got `str` - at `$.items[0].count`".
+    match = _PATH.match(str(error))
+    text, path = (match["text"], match["path"] or "") if match else (str(error), "")
+    return InvalidPayload("payload" + path.replace("[...]", ".*"), text[:1].lower() + text[1:])
+
+
+class Registry:
+    """The handlers of one process, by job type and alias."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, HandlerSpec] = {}
+        self._specs: list[HandlerSpec] = []
+
+    @classmethod
+    def of(cls, *sources: ModuleType | Callable[..., object]) -> Registry:
+        """A registry of every handler in some modules, and of single functions.
+
+        Raises:
+            HandlerError: As :meth:`add`.
+        """
+        registry = cls()
+        for source in sources:
+            registry.add(source)
+        return registry
+
+    def add(self, source: ModuleType | Callable[..., object], *, origin: str | None = None) -> None:
+        """Add every ``@handler`` of a module, or one decorated function.
+
+        Args:
+            source: The module or function.
+            origin: The distribution it comes from, for messages.
+
+        Raises:
+            HandlerError: A signature is wrong, or the module has two lifespans.
+            DuplicateHandler: A type or alias has a handler already.
+        """
+        if not isinstance(source, ModuleType):
+            self._add(source, None, origin)
+            return
+        lifespans = [value for value in vars(source).values() if getattr(value, _LIFESPAN_MARK, False)]
+        if len(lifespans) > 1:
+            msg = f"module {source.__name__} has {len(lifespans)} @lifespan functions; one at most"
+            raise HandlerError(msg)
+        found = {id(value): value for value in vars(source).values() if isinstance(getattr(value, _MARK, None), Options)}
+        for function in found.values():
+            self._add(function, lifespans[0] if lifespans else None, origin)
+
+    def _add(self, function: Callable[..., object], manager: Lifespan | None, origin: str | None) -> None:
+        spec = inspect_handler(function, manager, origin)
+        for name in (spec.type, *spec.options.aliases):
+            known = self._by_name.get(name)
+            if known is not None and known.function is function:
+                return
+            if known is not None:
+                raise DuplicateHandler(name, known.origin, spec.origin)
+        for name in (spec.type, *spec.options.aliases):
+            self._by_name[name] = spec
+        self._specs.append(spec)
+
+    def get(self, job_type: str) -> HandlerSpec | None:
+        """The handler for a type or alias."""
+        return self._by_name.get(job_type)
+
+    def __iter__(self) -> Iterator[HandlerSpec]:
+        return iter(sorted(self._specs, key=lambda spec: spec.type))
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+def options_of(function: object) -> Options | None:
+    """What ``@handler`` was told about *function*; None when it is not decorated."""
+    options = getattr(function, _MARK, None)
+    return options if isinstance(options, Options) else None
+
+
+def inspect_handler(function: Callable[..., object], manager: Lifespan | None = None, origin: str | None = None) -> HandlerSpec:
+    """Read a decorated function's signature.
+
+    Raises:
+        HandlerError: It is not decorated, needs other arguments than payload and context, or its annotation cannot be a payload.
+    """
+    options = options_of(function)
+    place = f"{function.__module__}:{getattr(function, '__qualname__', function)}"
+    if options is None:
+        msg = f"{place} is not decorated with @handler"
+        raise HandlerError(msg)
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception as error:  # annotations are a third party's code
+        msg = f"handler {place}: its annotations cannot be read: {type(error).__name__}: {error}"
+        raise HandlerError(msg) from error
+    payload_parameter: inspect.Parameter | None = None
+    context_parameter: str | None = None
+    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        if hints.get(parameter.name) is JobContext:
+            context_parameter = parameter.name
+        elif position == 0:
+            payload_parameter = parameter
+        elif parameter.default is inspect.Parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            msg = f"handler {place}: it needs {parameter.name!r}, but is called with its payload, and a JobContext where one is annotated, only"
+            raise HandlerError(msg)
+    payload_type = hints.get(payload_parameter.name, Any) if payload_parameter else Any
+    try:
+        decode = msgspec.json.Decoder(payload_type).decode
+    except (TypeError, RuntimeError) as error:
+        msg = f"handler {place}: {payload_type!r} cannot be a payload: {error}"
+        raise HandlerError(msg) from error
+    return HandlerSpec(
+        options=options,
+        function=function,
+        origin=f"{place} ({origin})" if origin else place,
+        payload_type=payload_type,
+        takes_payload=payload_parameter is not None,
+        context_parameter=context_parameter,
+        decode=decode,
+        lifespan=manager,
+    )
