@@ -1,0 +1,148 @@
+"""The assembled whole: settings + plugins -> a queue, handlers, middleware and observers, each made when first asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from jobqueue_core.client import JobQueue
+from jobqueue_core.errors import HandlerError, JobQueueError, PluginError
+from jobqueue_core.handlers import Registry
+from jobqueue_core.observers import Observers
+from jobqueue_core.plugins import Plugins
+from jobqueue_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from jobqueue_core.broker import Broker
+    from jobqueue_core.middleware import Middleware
+    from jobqueue_core.service import Supervision
+    from jobqueue_core.operations import Operations
+    from jobqueue_core.storage import Storage
+
+__all__ = ["App"]
+
+_log = logging.getLogger("jobqueue")
+
+
+class App:
+    """Everything a process needs, assembled from settings and plugins. Parts are opened lazily and closed together."""
+
+    def __init__(self, settings: Settings, plugins: Plugins) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.handler_faults: list[JobQueueError] = []
+        """What was wrong with handler packages, once :attr:`registry` has been read."""
+        self.process: Supervision | None = None
+        """What a supervisor wants of the service in this process; None where there is none."""
+        self._lock = threading.RLock()
+        self._broker: Broker | None = None
+        self._storage: Storage | None = None
+
+    @classmethod
+    def from_config(cls, path: Path | None = None, *, environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None) -> App:
+        """Read the configuration and find the plugins.
+
+        Args:
+            path: The config file; None for ``JOBQUEUE_CONFIG``, else the embedded default.
+            environ: The environment; None for the process's own.
+            overrides: Key path -> value from the command line: ``{"worker.concurrency": 4}``.
+
+        Raises:
+            ConfigError: With every problem found.
+        """
+        plugins = Plugins.load()
+        settings = load_settings(path, environ=os.environ if environ is None else environ, overrides=overrides, plugins=plugins)
+        return cls(settings, plugins)
+
+    @property
+    def broker(self) -> Broker:
+        """The chosen broker, opened.
+
+        Raises:
+            PluginError: It is broken, or lacks its driver.
+            BrokerError: It cannot be reached.
+        """
+        with self._lock:
+            if self._broker is None:
+                name = self.settings.broker.plugin
+                self._broker = self.plugins.broker(name).open(self.settings)
+            return self._broker
+
+    @property
+    def storage(self) -> Storage:
+        """The chosen storage, opened.
+
+        Raises:
+            PluginError: It is broken, or lacks its driver.
+            StorageError: It cannot be reached.
+        """
+        with self._lock:
+            if self._storage is None:
+                name = self.settings.storage.plugin
+                self._storage = self.plugins.storage(name).open(self.settings)
+            return self._storage
+
+    @cached_property
+    def queue(self) -> JobQueue:
+        """The client on broker and storage."""
+        return JobQueue(
+            self.broker, self.storage, registry=lambda: self.registry, observers=self.observers, max_payload=self.settings.job.max_payload
+        )
+
+    @cached_property
+    def operations(self) -> Operations:
+        """The service layer on the queue."""
+        return self.queue.operations
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All installed handlers that can be used; the faults of the others are in :attr:`handler_faults` and logged as warnings."""
+        registry = Registry()
+        for source in self.plugins.handler_modules():
+            try:
+                # A package counts as a whole: half of it served would be worse than none.
+                trial = Registry()
+                module = source.load()
+                trial.add(module, origin=source.origin)
+                registry.add(module, origin=source.origin)
+            except PluginError as error:
+                self.handler_faults.append(error)
+            except HandlerError as error:
+                refused = PluginError(str(error), plugin=source.name, distribution=source.distribution)
+                refused.__cause__ = error
+                self.handler_faults.append(refused)
+        for fault in self.handler_faults:
+            _log.warning("%s", fault)
+        return registry
+
+    @cached_property
+    def observers(self) -> Observers:
+        """All observers as one."""
+        return Observers(self.plugins.observers(self.settings))
+
+    def middleware(self) -> list[Middleware]:
+        """The middleware of plugins, outermost first."""
+        return self.plugins.middleware(self.settings)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            if "queue" in self.__dict__:
+                self.queue.close()
+                return
+            if self._broker is not None:
+                self._broker.close()
+            if self._storage is not None:
+                self._storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,412 @@
+"""Operations: every action an operator can take, with its checks. REST, MCP and the command line are thin skins on it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+from msgspec.structs import replace
+
+from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState, LogLine
+from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound
+from jobqueue_core.job import Job, JobState, check_job_id, check_queue
+from jobqueue_core.payload import encode_payload
+from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue_core.broker import JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
+    from jobqueue_core.client import JobQueue
+
+__all__ = ["BulkResult", "Cancellation", "Operations"]
+
+_log = logging.getLogger("jobqueue.operations")
+_STEP: Final = 200
+_MAX_LIMIT: Final = 500
+_MAX_OFFSET: Final = 10_000
+_REQUEUE_WINDOW: Final = timedelta(seconds=30)
+_DAY: Final = timedelta(days=1)
+
+
+@attrs.frozen(kw_only=True)
+class Cancellation:
+    """What a cancel did: *requested* means that a running handler was asked to stop."""
+
+    status: Literal["cancelled", "requested"]
+    job: Job
+
+
+@attrs.frozen(kw_only=True)
+class BulkResult:
+    """What a bulk action did with the dead letters that were open when it began; with *dry_run* what it would do."""
+
+    matched: int = 0
+    done: int = 0
+    skipped: int = 0
+    """Someone else acted on them meanwhile, or their unique key is taken."""
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as ``--json`` and the REST API show it."""
+        return attrs.asdict(self)
+
+
+class Operations:
+    """The service layer.
+
+    Args:
+        queue: The queue to operate.
+        actor: Who acts, for the log: ``cli:ada``, ``api:key-name``.
+    """
+
+    def __init__(self, queue: JobQueue, *, actor: str = "client") -> None:
+        self._queue = queue
+        self._broker = queue.broker
+        self._actor = actor
+
+    def acting_as(self, actor: str) -> Operations:
+        """The same operations under another actor."""
+        return Operations(self._queue, actor=actor)
+
+    @property
+    def _storage(self) -> Storage:
+        if self._queue.storage is None:
+            msg = "there is no storage: choose one by [storage] plugin"
+            raise Conflict(msg, code="no_storage")
+        return self._queue.storage
+
+    def _did(self, action: str, **facts: object) -> None:
+        _log.info(action, extra={"fields": {"actor": self._actor, **facts}})
+
+    # Jobs ------------------------------------------------------------------------------------------------------------------------------
+
+    def find_job(self, job_id: str) -> Job | None:
+        """The job as the broker has it, else as history remembers it (``archived``), else None."""
+        found = self._broker.get([job_id])[0]
+        if found is not None or self._queue.storage is None:
+            return found
+        executions = self._queue.storage.job_executions(job_id)
+        return _archived(executions[-1]) if executions else None
+
+    def job(self, job_id: str) -> Job:
+        """As :meth:`find_job`.
+
+        Raises:
+            InvalidJob: *job_id* is not a UUID.
+            JobNotFound: Nobody knows it.
+        """
+        known = check_job_id(job_id)
+        job = self.find_job(known)
+        if job is None:
+            raise JobNotFound("job", known)
+        return job
+
+    def jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
+        """List jobs that the broker has, newest first.
+
+        Raises:
+            InvalidJob: Limit or cursor is wrong.
+        """
+        return self._broker.jobs(wanted, cursor=cursor, limit=_limit(limit))
+
+    def job_logs(self, job_id: str) -> list[LogLine]:
+        """What a job's handlers logged. Raises as :meth:`job`."""
+        return self._broker.logs(self.job(job_id).id)
+
+    def cancel_job(self, job_id: str) -> Cancellation:
+        """Cancel a job.
+
+        Raises:
+            JobNotFound: Nobody knows it.
+            Conflict: It has finished (code ``finished``).
+        """
+        known = check_job_id(job_id)
+        answer = self._broker.cancel(known)
+        job = self.find_job(known)
+        if job is None:
+            raise JobNotFound("job", known)
+        if answer == "finished" or answer == "unknown":  # noqa: PLR1714 - so that the type checker follows
+            msg = f"job {known} has finished: it is {job.state}"
+            raise Conflict(msg, code="finished")
+        self._did("job cancelled", job_id=known, status=answer)
+        return Cancellation(status=answer, job=job)
+
+    # Queues ----------------------------------------------------------------------------------------------------------------------------
+
+    def queues(self) -> list[QueueStats]:
+        """All queues in numbers, by name."""
+        return self._broker.queues()
+
+    def queue(self, name: str) -> QueueStats:
+        """One queue in numbers.
+
+        Raises:
+            JobNotFound: It has never had a job.
+        """
+        stats = self._broker.queue(check_queue(name))
+        if stats is None:
+            raise JobNotFound("queue", name)
+        return stats
+
+    def pause_queue(self, name: str) -> None:
+        """Hand out nothing more from a queue; one that has no jobs yet may be paused too."""
+        self._broker.pause(check_queue(name))
+        self._did("queue paused", queue=name)
+
+    def resume_queue(self, name: str) -> None:
+        """Undo :meth:`pause_queue`."""
+        self._broker.resume(check_queue(name))
+        self._did("queue resumed", queue=name)
+
+    def purge_queue(self, name: str) -> int:
+        """Cancel all waiting, scheduled and retrying jobs of a queue, in bounded steps; says how many.
+
+        Raises:
+            JobNotFound: It has never had a job.
+        """
+        # What was there when it began bounds the loop: a producer that goes on meanwhile must not keep it going.
+        stats = self.queue(name)
+        budget = stats.waiting + stats.scheduled + stats.retrying
+        purged = 0
+        while purged < budget:
+            step = self._broker.purge(name, min(_STEP, budget - purged))
+            if not step:
+                break
+            purged += step
+        self._did("queue purged", queue=name, jobs=purged)
+        return purged
+
+    # Dead letters ----------------------------------------------------------------------------------------------------------------------
+
+    def dead_letters(self, wanted: DeadLetterFilter, *, cursor: str | None = None, offset: int = 0, limit: int = 50) -> DeadLetterPage:
+        """List dead letters, latest death first.
+
+        Raises:
+            InvalidJob: Limit, offset or cursor is wrong.
+        """
+        return self._storage.dead_letters(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
+
+    def dead_letter_groups(self, wanted: DeadLetterFilter, *, limit: int = 50) -> list[DeadLetterGroup]:
+        """Dead letters by error fingerprint, largest group first."""
+        return self._storage.dead_letter_groups(wanted, limit=_limit(limit))
+
+    def dead_letter(self, job_id: str) -> DeadLetter:
+        """The latest death of a job.
+
+        Raises:
+            InvalidJob: *job_id* is not a UUID.
+            JobNotFound: It has none.
+        """
+        known = check_job_id(job_id)
+        letter = self._storage.dead_letter(known)
+        if letter is None:
+            raise JobNotFound("dead letter", known)
+        return letter
+
+    def retry_dead_letter(self, job_id: str, *, payload: object = ...) -> Job:
+        """Make a dead job live again, perhaps with another payload (DESIGN R20).
+
+        Args:
+            job_id: The job.
+            payload: Replaces its payload; leave it out to keep that byte for byte.
+
+        Raises:
+            InvalidPayload: *payload* is not JSON or too big.
+            JobNotFound: It has no dead letter.
+            Conflict: It is not open any more (code ``not_open``), has completed since (``completed``), or another job holds its unique key
+                (``key_taken``).
+            BrokerUnavailable: No answer; within a minute the dead letter is open again or its retry is known to have happened.
+        """
+        letter = self.dead_letter(job_id)
+        job = letter.job
+        if payload is not ...:
+            job = replace(job, payload_json=encode_payload(payload, limit=self._queue.max_payload))
+        outcome = self._requeue(job)
+        messages = {
+            "not_open": f"the dead letter of job {job.id} is {letter.state}, not open",
+            "completed": f"job {job.id} has completed since",
+            "key_taken": f"another unfinished job of queue {job.queue!r} holds the unique key {job.unique_key!r}",
+        }
+        if outcome in messages:
+            raise Conflict(messages[outcome], code=outcome)
+        self._did("dead letter retried", job_id=job.id, death=job.deaths)
+        return self.job(job.id)
+
+    def retry_dead_letters(
+        self, wanted: DeadLetterFilter, *, dry_run: bool = False, progress: Callable[[BulkResult], None] | None = None
+    ) -> BulkResult:
+        """Retry every matching dead letter that is open now, in bounded steps; one that dies again meanwhile is not retried again."""
+
+        def retry(letter: DeadLetter) -> bool:
+            return self._requeue(letter.job) in ("requeued", "already")
+
+        return self._each("dead letters retried", wanted, retry, dry_run=dry_run, progress=progress)
+
+    def discard_dead_letter(self, job_id: str) -> None:
+        """Mark a dead letter as discarded: it is not listed or retried any more.
+
+        Raises:
+            JobNotFound: The job has no dead letter.
+            Conflict: It is not open (code ``not_open``).
+        """
+        letter = self.dead_letter(job_id)
+        if not self._storage.discard(letter.job.id, letter.job.deaths):
+            msg = f"the dead letter of job {letter.job.id} is {letter.state}, not open"
+            raise Conflict(msg, code="not_open")
+        self._did("dead letter discarded", job_id=letter.job.id, death=letter.job.deaths)
+
+    def discard_dead_letters(
+        self, wanted: DeadLetterFilter, *, dry_run: bool = False, progress: Callable[[BulkResult], None] | None = None
+    ) -> BulkResult:
+        """Discard every matching dead letter that is open now, in bounded steps."""
+
+        def discard(letter: DeadLetter) -> bool:
+            return self._storage.discard(letter.job.id, letter.job.deaths)
+
+        return self._each("dead letters discarded", wanted, discard, dry_run=dry_run, progress=progress)
+
+    def _each(
+        self,
+        action: str,
+        wanted: DeadLetterFilter,
+        act: Callable[[DeadLetter], bool],
+        *,
+        dry_run: bool,
+        progress: Callable[[BulkResult], None] | None,
+    ) -> BulkResult:
+        began = self._broker.now()
+        before = began if wanted.died_before is None else min(began, wanted.died_before)
+        wanted = attrs.evolve(wanted, state=DeadLetterState.OPEN, died_before=before)
+        result = BulkResult(matched=self._storage.count_dead_letters(wanted), dry_run=dry_run)
+        if dry_run:
+            return result
+        cursor: str | None = None
+        while True:
+            page = self._storage.dead_letters(wanted, cursor=cursor, offset=0, limit=_STEP)
+            done = sum(act(letter) for letter in page.dead_letters)
+            result = attrs.evolve(result, done=result.done + done, skipped=result.skipped + len(page.dead_letters) - done)
+            if progress is not None:
+                progress(result)
+            cursor = page.next
+            if cursor is None:
+                break
+        self._did(action, done=result.done, skipped=result.skipped)
+        return result
+
+    def _requeue(self, job: Job) -> str:
+        # Storage first, then the broker, then storage again: a crash in between leaves the row "requeueing", and a recorder settles it by
+        # looking at the broker. The time limit keeps a request that hung from arriving after that.
+        began = self._broker.now()
+        if not self._storage.begin_requeue(job.id, job.deaths, now=began):
+            return "not_open"
+        outcome = self._broker.requeue(job, not_after=began + _REQUEUE_WINDOW)
+        if outcome == "late":
+            self._storage.finish_requeue(job.id, job.deaths, now=began, requeued=False)
+            msg = f"the broker took too long to take job {job.id} back; its dead letter is open again"
+            raise BrokerUnavailable(msg, maybe_accepted=False)
+        self._storage.finish_requeue(job.id, job.deaths, now=self._broker.now(), requeued=outcome != "key_taken")
+        return outcome
+
+    # History, workers, statistics ------------------------------------------------------------------------------------------------------
+
+    def executions(self, wanted: ExecutionFilter, *, cursor: str | None = None, offset: int = 0, limit: int = 50) -> ExecutionPage:
+        """List executions, newest first.
+
+        Raises:
+            InvalidJob: Limit, offset or cursor is wrong.
+        """
+        return self._storage.executions(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
+
+    def job_executions(self, job_id: str) -> list[Execution]:
+        """All executions of a job, by run; empty for a job that has not run. Raises InvalidJob when *job_id* is not a UUID."""
+        return self._storage.job_executions(check_job_id(job_id))
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that live."""
+        return self._broker.workers()
+
+    def types(self) -> list[TypeInfo]:
+        """The job types that workers serve."""
+        return self._broker.types()
+
+    def stats(self) -> dict[str, Any]:
+        """The whole in numbers, as ``jobqueue stats --json`` and ``GET /stats`` show it."""
+        queues = self._broker.queues()
+        lag = self._broker.outbox_lag()
+        answer: dict[str, Any] = {
+            "jobs": {
+                "waiting": sum(queue.waiting for queue in queues),
+                "processing": sum(queue.processing for queue in queues),
+                "scheduled": sum(queue.scheduled for queue in queues),
+                "retrying": sum(queue.retrying for queue in queues),
+            },
+            "totals": {name: sum(getattr(queue, name) for queue in queues) for name in ("enqueued", "completed", "failed", "dead", "cancelled")},
+            "workers": len(self._broker.workers()),
+            "outbox_lag": {
+                "history": lag.history,
+                "dead": lag.dead,
+                "oldest_age": round(lag.oldest_age.total_seconds(), 3),
+                "dropped": lag.dropped,
+            },
+        }
+        if self._queue.storage is not None:
+            now = self._broker.now()
+            statistics = self._queue.storage.statistics(since=now - _DAY, until=now + timedelta(minutes=1))
+            answer["executions_24h"] = _figures(statistics.overall)
+            answer["types_24h"] = {name: _figures(one) for name, one in sorted(statistics.by_type.items())}
+            answer["dead_letter_count"] = self._queue.storage.count_dead_letters(DeadLetterFilter())
+        return answer
+
+
+def _figures(statistics: TypeStatistics) -> dict[str, Any]:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in attrs.asdict(statistics).items()}
+
+
+def _limit(limit: int) -> int:
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise InvalidJob("limit", f"must be from 1 to {_MAX_LIMIT}, not {limit}")
+    return limit
+
+
+def _offset(offset: int) -> int:
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise InvalidJob("offset", f"must be from 0 to {_MAX_OFFSET}, not {offset}; use the cursor to go further")
+    return offset
+
+
+_STATES: Final = {
+    ExecutionState.COMPLETED: JobState.COMPLETED,
+    ExecutionState.DEAD: JobState.DEAD,
+    ExecutionState.CANCELLED: JobState.CANCELLED,
+    ExecutionState.LOST: JobState.DEAD,
+}
+
+
+def _archived(last: Execution) -> Job:
+    """A job as its last execution remembers it: finished, without payload and result."""
+    return Job(
+        id=last.job_id,
+        type=last.type,
+        payload_json=b"",
+        queue=last.queue,
+        priority=last.priority,
+        # A last run that was put off and never came again can only have been cancelled while it waited.
+        state=_STATES.get(last.state, JobState.CANCELLED),
+        created_at=last.created_at or last.finished_at,
+        scheduled_at=last.scheduled_at,
+        started_at=last.started_at,
+        completed_at=last.finished_at,
+        max_retries=last.max_retries,
+        retry_count=last.attempt - 1,
+        run=last.run,
+        crashes=last.crashes,
+        deaths=last.deaths,
+        last_error=last.error,
+        dead_reason=last.dead_reason,
+        metadata=last.metadata,
+        worker_id=last.worker_id,
+        archived=True,
+    )
