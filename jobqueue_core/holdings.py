@@ -1,0 +1,424 @@
+"""What a worker holds: jobs leased and not started, running, and finished and not yet settled.
+
+Every thread of the worker meets here, under one lock that is held for a few microseconds at a time. Hand-over is by deque, flag and doorbell:
+a bell is rung only for somebody who has said that he waits (WORKER.md, section 7 of the measurements, is where this shape comes from).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from jobqueue_core.attempt import Lease, Outcome, Release
+
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Callable, Iterable, Sequence
+
+    from jobqueue_core.context import JobContext
+    from jobqueue_core.executor import Plan
+
+__all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
+
+Kind = Literal["async", "thread"]
+
+_MAX_LEASE: Final = 200
+_MAX_BUFFERED: Final = 400
+_MAX_OUTCOMES: Final = 500
+_BUFFER_SECONDS: Final = 0.006
+"""How much work may be buffered: so little that a more urgent job is hardly held up by it (DESIGN R1)."""
+_QUICK_SECONDS: Final = 0.001
+_SETTLE_SECONDS: Final = 0.020
+"""Handlers quicker than the first may have as many runs unsettled as the broker settles in the second (DESIGN R2)."""
+_MAX_QUICK: Final = 1_000
+_SUSPECT_DELAY: Final = timedelta(seconds=1)
+_LIMITED_DELAY: Final = timedelta(seconds=1)
+
+
+class StartedJobs(Protocol):
+    """A table that outlives this process, in which a supervisor reads which handlers were running when it died (DESIGN R4)."""
+
+    def set(self, slot: int, job_id: str) -> None:
+        """Say that *job_id*'s handler has started, in a slot of its own."""
+
+    def clear(self, slot: int) -> None:
+        """Say that the handler in *slot* has ended."""
+
+
+class Run:
+    """One leased job on its way through the worker."""
+
+    __slots__ = (
+        "buffered_at",
+        "context",
+        "deadline",
+        "done",
+        "lease",
+        "plan",
+        "renewed_at",
+        "slot",
+        "started_at",
+        "stopped_at",
+        "task",
+        "valid_until",
+        "written_off",
+    )
+
+    def __init__(self, lease: Lease, plan: Plan, *, sent_at: float, valid_until: float) -> None:
+        self.lease = lease
+        self.plan = plan
+        self.buffered_at = sent_at
+        self.renewed_at = sent_at
+        """When the last lease or renewal was sent, by the monotonic clock."""
+        self.valid_until = valid_until
+        """Until when the lease surely holds; nothing is started beyond it (DESIGN R3)."""
+        self.context: JobContext | None = None
+        self.started_at = 0.0
+        self.deadline = float("inf")
+        self.stopped_at = 0.0
+        """When its handler was asked to stop."""
+        self.slot = -1
+        self.task: Task[None] | None = None
+        self.done = False
+        self.written_off = False
+
+
+class Holdings:
+    """The worker's books.
+
+    Args:
+        concurrency: Most handlers that run at once.
+        margin: Seconds before the end of a lease within which nothing is started any more.
+        worker_id: Who holds all this.
+        table: Where to note what has started.
+    """
+
+    def __init__(self, *, concurrency: int, margin: float, worker_id: str, table: StartedJobs | None = None) -> None:
+        self._lock = threading.Lock()
+        self._concurrency = concurrency
+        self._margin = margin
+        self._worker_id = worker_id
+        self._table = table
+        self._slots = list(range(concurrency * 2 + 64))
+        self.held: dict[str, Run] = {}
+        """Every lease this worker answers for, by token."""
+        self.running: dict[str, Run] = {}
+        self._ready: dict[Kind, deque[Run]] = {"async": deque(), "thread": deque()}
+        self._limited: dict[str, deque[Run]] = {}
+        """Runs that wait for one of their type to end, by type."""
+        self._active: Counter[str] = Counter()
+        self._suspect: Run | None = None
+        self._outcomes: deque[tuple[Run, Outcome, float]] = deque()
+        self._releases: deque[Release] = deque()
+        self._unsettled = 0
+        """Started and not settled: what a crash would repeat."""
+        self._settle_rate = 0.0
+        self._mean_seconds = 1.0
+        self._finished = 0
+        self._rate = 0.0
+        self._rate_at = monotonic()
+        self._rate_finished = 0
+        self._idle: dict[Kind, int] = {"async": 0, "thread": 0}
+        self._wakers: dict[Kind, Callable[[int], None]] = {}
+        self._starting = True
+        self._room_bell: SimpleQueue[None] = SimpleQueue()
+        self._room_waits = False
+        self._settle_bell: SimpleQueue[None] = SimpleQueue()
+        self._settler_waits = False
+
+    # The lease thread ------------------------------------------------------------------------------------------------------------------
+
+    def room(self) -> tuple[int, int]:
+        """How many jobs to lease now, and how many of them may be suspects."""
+        with self._lock:
+            return self._want(), int(self._suspect is None and not any(run.lease.job.crashes for ready in self._ready.values() for run in ready))
+
+    def wait_for_room(self, timeout: float) -> None:
+        """Return when there may be room, or after *timeout* seconds."""
+        with self._lock:
+            if self._want():
+                return
+            self._room_waits = True
+        _wait(self._room_bell, timeout)
+        with self._lock:
+            self._room_waits = False
+
+    def _want(self) -> int:
+        if not self._starting or len(self._outcomes) > _MAX_OUTCOMES:
+            return 0
+        buffered = sum(map(len, self._ready.values()))
+        limited = sum(map(len, self._limited.values())) if self._limited else 0
+        free = self._concurrency - len(self.running) - buffered - limited
+        cap = min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
+        ahead = cap - buffered if buffered <= cap // 2 else 0
+        return max(0, min(_MAX_LEASE, max(free, ahead)))
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Take leased jobs in, most urgent first."""
+        with self._lock:
+            self._measure()
+            for run in runs:
+                self.held[run.lease.token] = run
+                if not self._starting:
+                    self._give_back(run)
+                    continue
+                self._ready["async" if run.plan.isolation == "async" else "thread"].append(run)
+            self._wake()
+
+    def _measure(self) -> None:
+        now = monotonic()
+        elapsed = now - self._rate_at
+        if elapsed < 0.005:  # too short to tell
+            return
+        rate = (self._finished - self._rate_finished) / elapsed
+        self._rate = rate if rate > self._rate else 0.7 * self._rate + 0.3 * rate
+        self._rate_at, self._rate_finished = now, self._finished
+
+    # The runners -----------------------------------------------------------------------------------------------------------------------
+
+    def serve(self, kind: Kind, waker: Callable[[int], None]) -> None:
+        """Say how to wake idle runners of *kind*: *waker* is called with how many, under the lock, and must not block."""
+        self._wakers[kind] = waker
+
+    def take(self, kind: Kind) -> Run | None:
+        """Start the next run of *kind*; None when there is none, and then the caller counts as idle until it is woken."""
+        now = monotonic()
+        with self._lock:
+            ready = self._ready[kind]
+            while ready and self._may_start():
+                run = ready.popleft()
+                if run.valid_until - self._margin <= now:
+                    self._give_back(run)
+                elif run.lease.job.crashes and self._suspect is not None:
+                    self._give_back(run, _SUSPECT_DELAY)
+                elif run.plan.concurrency is not None and self._active[run.plan.spec.type] >= run.plan.concurrency:
+                    self._limit(run)
+                else:
+                    self._start(run, now)
+                    return run
+            self._idle[kind] += 1
+            return None
+
+    def _may_start(self) -> bool:
+        return self._starting and len(self.running) < self._concurrency and self._unsettled < self._budget()
+
+    def _budget(self) -> int:
+        budget = 2 * self._concurrency
+        if self._mean_seconds < _QUICK_SECONDS:
+            return max(budget, min(_MAX_QUICK, int(self._settle_rate * _SETTLE_SECONDS)))
+        return budget
+
+    def _start(self, run: Run, now: float) -> None:
+        job = run.lease.job
+        run.context = run.plan.context(job, self._worker_id)
+        run.started_at = now
+        timeout = run.plan.timeout if job.timeout is None else job.timeout
+        run.deadline = now + timeout.total_seconds()
+        self.running[run.lease.token] = run
+        self._unsettled += 1
+        if job.crashes:
+            self._suspect = run
+        if run.plan.concurrency is not None:
+            self._active[run.plan.spec.type] += 1
+        if self._table is not None and self._slots:
+            run.slot = self._slots.pop()
+            self._table.set(run.slot, job.id)
+
+    def _limit(self, run: Run) -> None:
+        waiting = self._limited.setdefault(run.plan.spec.type, deque())
+        # As many as may run wait here, so that the next starts without a round trip; more would keep other types out.
+        if len(waiting) < (run.plan.concurrency or 1):
+            waiting.append(run)
+        else:
+            self._give_back(run, _LIMITED_DELAY)
+
+    def finish(self, run: Run, outcome: Outcome) -> bool:
+        """Note how a run ended; False when that was settled before, because the run had been written off."""
+        now = monotonic()
+        with self._lock:
+            if run.done:
+                return False
+            self._end(run, now)
+            self._outcomes.append((run, outcome, now - run.started_at))
+            if self._settler_waits:
+                self._settler_waits = False
+                self._settle_bell.put(None)
+            if self._room_waits and self._want():
+                self._room_waits = False
+                self._room_bell.put(None)
+            if self._ready["async"] or self._ready["thread"]:
+                self._wake()
+            return True
+
+    def _end(self, run: Run, now: float) -> None:
+        run.done = True
+        self.running.pop(run.lease.token, None)
+        self._finished += 1
+        self._mean_seconds += (now - run.started_at - self._mean_seconds) * 0.05
+        if run.slot >= 0 and self._table is not None:
+            self._table.clear(run.slot)
+            self._slots.append(run.slot)
+            run.slot = -1
+        if self._suspect is run:
+            self._suspect = None
+        if run.plan.concurrency is not None:
+            self._active[run.plan.spec.type] -= 1
+            waiting = self._limited.get(run.plan.spec.type)
+            if waiting:
+                self._ready["async" if run.plan.isolation == "async" else "thread"].appendleft(waiting.popleft())
+                if not waiting:
+                    del self._limited[run.plan.spec.type]
+
+    def _wake(self) -> None:
+        room = min(self._concurrency - len(self.running), self._budget() - self._unsettled)
+        for kind, ready in self._ready.items():
+            count = min(self._idle[kind], len(ready), room)
+            if count > 0 and kind in self._wakers:
+                self._idle[kind] -= count
+                room -= count
+                self._wakers[kind](count)
+
+    # The settle thread -----------------------------------------------------------------------------------------------------------------
+
+    def outcomes(self, limit: int) -> list[tuple[Run, Outcome, float]]:
+        """Take up to *limit* outcomes, with the seconds each run took."""
+        outcomes = self._outcomes
+        return [outcomes.popleft() for _ in range(min(limit, len(outcomes)))]
+
+    def releases(self) -> list[Release]:
+        """Take what is to be given back."""
+        with self._lock:
+            taken = list(self._releases)
+            self._releases.clear()
+        return taken
+
+    def waiting_outcomes(self) -> int:
+        """How many outcomes and releases wait to be taken."""
+        return len(self._outcomes) + len(self._releases)
+
+    def wait_for_outcomes(self, timeout: float) -> None:
+        """Return when there is something to settle or give back, or after *timeout* seconds."""
+        with self._lock:
+            if self._outcomes or self._releases:
+                return
+            self._settler_waits = True
+        _wait(self._settle_bell, timeout)
+        with self._lock:
+            self._settler_waits = False
+
+    def settled(self, runs: Sequence[Run], seconds: float) -> None:
+        """Forget runs whose outcomes the broker has answered for; that took *seconds*."""
+        with self._lock:
+            for run in runs:
+                self.held.pop(run.lease.token, None)
+            self._unsettled -= len(runs)
+            rate = len(runs) / max(seconds, 1e-4)
+            self._settle_rate = rate if rate > self._settle_rate else 0.8 * self._settle_rate + 0.2 * rate
+            self._wake()
+            if self._room_waits and self._want():
+                self._room_waits = False
+                self._room_bell.put(None)
+
+    # The keeper ------------------------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> list[Run]:
+        """Every run that is held and not yet finished: buffered, limited or running."""
+        with self._lock:
+            return [run for run in self.held.values() if not run.done]
+
+    def leases(self) -> list[Run]:
+        """Every run whose lease is held: also the finished ones that are not settled."""
+        with self._lock:
+            return list(self.held.values())
+
+    def renewed(self, tokens: Iterable[str], *, sent_at: float, valid_until: float) -> None:
+        """Note that leases hold until *valid_until*."""
+        with self._lock:
+            for token in tokens:
+                run = self.held.get(token)
+                if run is not None:
+                    run.renewed_at, run.valid_until = sent_at, valid_until
+
+    def lost(self, tokens: Iterable[str]) -> list[Run]:
+        """Drop what was not started of leases that are lost; returns those that run, for the caller to stop."""
+        with self._lock:
+            runs = [self.held[token] for token in tokens if token in self.held]
+            for run in runs:
+                if not run.started_at:
+                    self._forget(run)
+            return [run for run in runs if run.lease.token in self.running]
+
+    def give_back(self, runs: Iterable[Run], delay: timedelta = timedelta(0)) -> None:
+        """Give back runs that have not started."""
+        with self._lock:
+            for run in runs:
+                if not run.started_at and run.lease.token in self.held:
+                    self._remove_waiting(run)
+                    self._give_back(run, delay)
+
+    def settle_unstarted(self, run: Run, outcome: Outcome) -> None:
+        """Settle a run whose handler is not there to be started."""
+        with self._lock:
+            run.done = True
+            self.held[run.lease.token] = run
+            self._unsettled += 1
+            self._outcomes.append((run, outcome, 0.0))
+            self._ring_settler()
+
+    def refuse(self, release: Release) -> None:
+        """Give back a job for which there is no plan."""
+        with self._lock:
+            self._releases.append(release)
+            self._ring_settler()
+
+    def write_off(self, run: Run, outcome: Outcome) -> bool:
+        """Settle a run whose handler does not end; whatever it returns later is dropped. False when it has ended meanwhile."""
+        run.written_off = True
+        return self.finish(run, outcome)
+
+    def stop_starting(self) -> None:
+        """Start nothing more, and give back what has not started."""
+        with self._lock:
+            self._starting = False
+            waiting = [run for run in self.held.values() if not run.started_at]
+            for ready in self._ready.values():
+                ready.clear()
+            self._limited.clear()
+            for run in waiting:
+                self._give_back(run)
+            self._room_bell.put(None)
+
+    def idle(self) -> bool:
+        """True when nothing is held and nothing waits to be given back."""
+        with self._lock:
+            return not self.held and not self._releases and not self._outcomes
+
+    def _give_back(self, run: Run, delay: timedelta = timedelta(0)) -> None:
+        self.held.pop(run.lease.token, None)
+        self._releases.append(Release(lease=run.lease, delay=delay))
+        self._ring_settler()
+
+    def _forget(self, run: Run) -> None:
+        self.held.pop(run.lease.token, None)
+        self._remove_waiting(run)
+
+    def _remove_waiting(self, run: Run) -> None:
+        for queue in (*self._ready.values(), *self._limited.values()):
+            if run in queue:
+                queue.remove(run)
+
+    def _ring_settler(self) -> None:
+        if self._settler_waits:
+            self._settler_waits = False
+            self._settle_bell.put(None)
+
+
+def _wait(bell: SimpleQueue[None], timeout: float) -> None:
+    try:
+        bell.get(timeout=timeout)
+    except Empty:
+        return

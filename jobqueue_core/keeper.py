@@ -1,0 +1,166 @@
+"""Keeps what a worker holds: renews its leases, beats its heart, watches deadlines, passes on cancels and progress.
+
+Its thread never waits for a handler, so that a lease is kept whatever a handler does to the event loop or to its own thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from jobqueue_core.broker import Consumer, RunningJob, WorkerInfo
+from jobqueue_core.durations import format_duration
+from jobqueue_core.errors import BrokerError
+from jobqueue_core.executor import Executor
+from jobqueue_core.holdings import Holdings, Run
+from jobqueue_core.runners import Runner
+from jobqueue_core.settlement import collect_report
+
+if TYPE_CHECKING:
+    from jobqueue_core.context import StopReason
+
+__all__ = ["Keeper"]
+
+_log = logging.getLogger("jobqueue.worker")
+_TICK: Final = 0.1
+_BEAT: Final = 5.0
+_ASK: Final = 1.0
+"""How often a running job's lease is renewed at least: the answer says whether somebody wants it cancelled."""
+_GRACE: Final = 2.0
+"""How long a handler that is past its deadline may take to notice, before its slot is written off."""
+
+
+@attrs.define(kw_only=True)
+class Keeper:
+    """The keeper thread's work.
+
+    Args:
+        describe: Makes the worker's heartbeat, given what it runs.
+        runner_of: Finds who runs a run.
+        also: Called every tick, for the worker's own watch (recycling, summary).
+    """
+
+    broker: Consumer
+    holdings: Holdings
+    executor: Executor
+    worker_id: str
+    lease_for: timedelta
+    describe: Callable[[Sequence[RunningJob]], WorkerInfo]
+    runner_of: Callable[[Run], Runner]
+    also: Callable[[float], None]
+    leaked: int = 0
+    """How many slots were written off since the process started."""
+    _stopped: threading.Event = attrs.field(factory=threading.Event)
+    _beat_at: float = float("-inf")
+    _silent: bool = False
+
+    def run(self) -> None:
+        """Keep until :meth:`stop`."""
+        while not self._stopped.wait(self._pause()):
+            self.tick(monotonic())
+
+    def stop(self) -> None:
+        """Let :meth:`run` return."""
+        self._stopped.set()
+
+    def tick(self, now: float) -> None:
+        """Do whatever is due at *now*, by the monotonic clock."""
+        held = self.holdings.leases()
+        active = [run for run in held if run.started_at and not run.done]
+        for run in active:
+            self._watch(run, now)
+        self._try(lambda: self._report(active))
+        self._try(lambda: self._renew(held, now))
+        self._return_late(held, now)
+        if now - self._beat_at >= _BEAT:
+            self._beat_at = now
+            self._try(lambda: self.broker.beat(self.describe(_running(active))))
+        self.also(now)
+
+    def end(self, run: Run, reason: StopReason, now: float) -> None:
+        """Ask a running handler to end."""
+        if run.context is not None and run.context.stop_reason is None:
+            run.stopped_at = now
+            run.context.stop_reason = reason
+            self.runner_of(run).stop(run)
+
+    def write_off(self, run: Run) -> None:
+        """Settle a run whose handler does not end, and fill its place."""
+        if run.context is None:
+            return
+        outcome = self.executor.timed_out(run.plan, run.context)
+        if self.holdings.write_off(run, outcome):
+            self.leaked += 1
+            self.runner_of(run).replace()
+            job = run.lease.job
+            _log.error(
+                "handler does not end; its slot was replaced",
+                extra={"fields": {"job_id": job.id, "type": job.type, "run": job.run, "reason": run.context.stop_reason, "leaked": self.leaked}},
+            )
+
+    def _pause(self) -> float:
+        return max(0.005, min(_TICK, min((run.deadline for run in self.holdings.snapshot()), default=float("inf")) - monotonic()))
+
+    def _watch(self, run: Run, now: float) -> None:
+        if run.context is None:
+            return
+        reason = run.context.stop_reason
+        if now >= run.deadline and reason in (None, "cancel"):
+            # A cancel only asks; a deadline ends, also what was asked before and did not stop.
+            if reason is None:
+                self.end(run, "timeout", now)
+            elif now - max(run.deadline, run.stopped_at) >= _GRACE:
+                self.write_off(run)
+        elif reason == "timeout" and now - run.stopped_at >= _GRACE:
+            self.write_off(run)
+
+    def _report(self, active: list[Run]) -> None:
+        reports = [report for run in active if (report := collect_report(run)) is not None]
+        if reports:
+            self.broker.report(reports, worker_id=self.worker_id)
+
+    def _renew(self, held: list[Run], now: float) -> None:
+        third = self.lease_for.total_seconds() / 3
+        due = [run for run in held if now - run.renewed_at >= (min(_ASK, third) if run.started_at and not run.done else third)]
+        if not due:
+            return
+        tokens = [run.lease.token for run in due]
+        answer = self.broker.renew(tokens, worker_id=self.worker_id, lease_for=self.lease_for)
+        kept = [token for token in tokens if token not in answer.lost]
+        self.holdings.renewed(kept, sent_at=now, valid_until=now + self.lease_for.total_seconds())
+        for run in self.holdings.lost(answer.lost):
+            job = run.lease.job
+            _log.warning("lease lost while running", extra={"fields": {"job_id": job.id, "type": job.type, "run": job.run}})
+            self.end(run, "cancel", now)
+        if answer.cancel_requested:
+            for run in due:
+                if run.lease.token in answer.cancel_requested and run.started_at and not run.done:
+                    self.end(run, "cancel", now)
+
+    def _return_late(self, held: list[Run], now: float) -> None:
+        third = self.lease_for.total_seconds() / 3
+        late = [run for run in held if not run.started_at and now - run.buffered_at >= third]
+        if late:
+            self.holdings.give_back(late)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BrokerError as error:
+            if not self._silent:
+                lease = format_duration(self.lease_for)
+                _log.warning("broker away: %s; nothing new is started beyond the leases held (%s)", error, lease)
+            self._silent = True
+        else:
+            self._silent = False
+
+
+def _running(active: list[Run]) -> list[RunningJob]:
+    # The broker's time of the lease is close enough, and needs no clock of this host.
+    return [RunningJob(run.lease.job.id, run.lease.job.type, run.lease.job.started_at or run.lease.job.created_at) for run in active]

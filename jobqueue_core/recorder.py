@@ -1,0 +1,142 @@
+"""The recorder: moves executions and dead letters from the broker's outbox into storage.
+
+Any number may run at once: storage knows every row by its id, and an outbox entry is removed only once storage has it. When storage is away
+nothing is lost and nobody is slowed down: the outbox waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from jobqueue_core.broker import Broker, OutboxKind
+from jobqueue_core.errors import BrokerError, StorageError, StorageRejected
+from jobqueue_core.job import JobState
+from jobqueue_core.service import Exit, Stop
+from jobqueue_core.storage import RecordPolicy, Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Recorder"]
+
+_log = logging.getLogger("jobqueue.recorder")
+_BATCH: Final = 1_000
+_POLL: Final = 0.25
+_LONGEST_PAUSE: Final = 5.0
+_TIDY: Final = 60.0
+_PRUNE_STEP: Final = 1_000
+_REQUEUE_OVERDUE: Final = timedelta(seconds=30)
+
+
+@attrs.define(kw_only=True)
+class Recorder:
+    """Records until it is stopped.
+
+    Args:
+        broker: Whose outbox.
+        storage: Where to.
+        record: Which executions become rows.
+        retention: How long rows are kept.
+    """
+
+    broker: Broker
+    storage: Storage
+    record: RecordPolicy = "all"
+    retention: timedelta = timedelta(days=30)
+    _pause: float = _POLL
+    _tidy_at: float = float("-inf")
+
+    def run(self, stop: Stop) -> Exit:
+        """Record until *stop* rises, and then what is there at that moment."""
+        while not stop.wait(self._pause if self._step() else 0.0):
+            pass
+        self._step()
+        return Exit.OK
+
+    def record_waiting(self) -> int:
+        """Move everything that waits now; says how many rows.
+
+        Raises:
+            BrokerError: The broker is away.
+            StorageError: Storage is away; what was not moved waits on.
+        """
+        moved = 0
+        kinds: tuple[OutboxKind, ...] = ("dead", "history")
+        for kind in kinds:
+            while step := self._move(kind):
+                moved += step
+        return moved
+
+    def tidy(self) -> None:
+        """Finish dead letter retries that were left half done, and forget rows past their retention. Raises as :meth:`record_waiting`."""
+        now = self.broker.now()
+        for letter in self.storage.stale_requeues(now - _REQUEUE_OVERDUE, _PRUNE_STEP):
+            # Nothing can requeue it any more (its not_after has passed), so what the broker says now stays true.
+            job = self.broker.get([letter.job.id])[0]
+            untouched = job is None or (job.state is JobState.DEAD and job.deaths == letter.job.deaths)
+            self.storage.finish_requeue(letter.job.id, letter.job.deaths, now=now, requeued=not untouched)
+            _log.warning(
+                "finished a dead letter retry that was left half done",
+                extra={"fields": {"job_id": letter.job.id, "death": letter.job.deaths, "requeued": not untouched}},
+            )
+        before = now - self.retention
+        while self.storage.prune_executions(before, _PRUNE_STEP) == _PRUNE_STEP:
+            pass
+        while self.storage.prune_dead_letters(before, _PRUNE_STEP) == _PRUNE_STEP:
+            pass
+
+    def _step(self) -> bool:
+        """Move one batch of each kind; True when the outbox was nearly empty, so that there is time for a pause."""
+        try:
+            moved = max(self._move("dead"), self._move("history"))
+            if monotonic() - self._tidy_at >= _TIDY:
+                self._tidy_at = monotonic()
+                self.tidy()
+        except (BrokerError, StorageError) as error:
+            if self._pause == _POLL:
+                _log.warning("recording waits: %s", error)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            return True
+        if self._pause != _POLL:
+            _log.info("recording goes on")
+        self._pause = _POLL
+        return moved < _BATCH
+
+    def _move(self, kind: OutboxKind) -> int:
+        batch = self.broker.outbox(kind, _BATCH)
+        if not batch.receipt:
+            return 0
+        rows: Sequence[Any]
+        if kind == "dead":
+            rows = batch.dead_letters
+            self._store(rows, self.storage.record_dead_letters)
+        else:
+            rows = batch.executions
+            self._store(rows, lambda some: self.storage.record_executions(some, record=self.record))
+        if batch.malformed:
+            _log.error("dropped outbox entries that cannot be read", extra={"fields": {"outbox": kind, "entries": batch.malformed}})
+        self.broker.acknowledge(batch)
+        return len(rows)
+
+    def _store(self, rows: Sequence[Any], store: Callable[[Sequence[Any]], None]) -> None:
+        # Halving finds the culprit: one row that storage will never take must not hold up those behind it.
+        if not rows:
+            return
+        try:
+            store(rows)
+        except StorageRejected as error:
+            if len(rows) == 1:
+                _log.error("storage refuses a row for good: %s", error, extra={"fields": {"row": _name(rows[0])}})
+                return
+            middle = len(rows) // 2
+            self._store(rows[:middle], store)
+            self._store(rows[middle:], store)
+
+
+def _name(row: Any) -> str:
+    return str(getattr(row, "id", None) or row.job.id)

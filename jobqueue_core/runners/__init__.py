@@ -1,0 +1,26 @@
+"""Runners: where handlers run. One file a kind, one protocol for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from jobqueue_core.holdings import Run
+
+__all__ = ["Runner"]
+
+
+class Runner(Protocol):
+    """Takes runs from the holdings, runs them, and hands their outcomes back, in threads or tasks of its own."""
+
+    def start(self) -> None:
+        """Make the threads or tasks."""
+
+    def stop(self, run: Run) -> None:
+        """Ask a run to end early; its context says why (``stop_reason``). Returns at once."""
+
+    def replace(self) -> None:
+        """Make up for a slot whose handler was written off."""
+
+    def close(self) -> None:
+        """Let idle threads or tasks end; those that are stuck in a handler are left behind."""

@@ -1,0 +1,154 @@
+"""Runs ``async def`` handlers: one event loop in a thread of its own, and as many coroutines as may run at once.
+
+There is no task per job: a coroutine takes its next run itself, and yields to the others after a millisecond of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from jobqueue_core.executor import Executor, Plan
+    from jobqueue_core.handlers import Lifespan
+    from jobqueue_core.holdings import Holdings, Run
+
+__all__ = ["LoopRunner"]
+
+T = TypeVar("T")
+_SLICE: Final = 0.001
+_CLOSE: Final = 2.0
+
+
+class LoopRunner:
+    """The event loop thread."""
+
+    def __init__(self, holdings: Holdings, executor: Executor, *, concurrency: int) -> None:
+        self._holdings = holdings
+        self._executor = executor
+        self._concurrency = concurrency
+        self._loop = asyncio.new_event_loop()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._main, name="jobqueue-loop", daemon=True)
+        self._lifespans = contextlib.AsyncExitStack()
+        self._closed = False
+        self.current: Run | None = None
+        """The run whose handler has the loop just now, for telling who blocks it."""
+
+    def start(self) -> None:
+        """Start the thread, without runners yet: see :meth:`open`."""
+        self._thread.start()
+
+    def open(self, lifespans: Iterable[tuple[Lifespan, list[Plan]]], *, serve: bool) -> None:
+        """Enter the handler modules' lifespans, then start the coroutines if there is an asynchronous handler (*serve*).
+
+        Raises:
+            Exception: What a lifespan raised.
+        """
+        self._call(self._open(list(lifespans), serve=serve))
+
+    async def _open(self, lifespans: list[tuple[Lifespan, list[Plan]]], *, serve: bool) -> None:
+        for manager, plans in lifespans:
+            resources = await self._lifespans.enter_async_context(manager())
+            for plan in plans:
+                plan.resources = resources
+        if serve:
+            self._holdings.serve("async", lambda count: self._soon(self._resume, count))
+            for _ in range(self._concurrency):
+                self._spawn()
+
+    def stop(self, run: Run) -> None:
+        """Cancel the handler at its next await."""
+        self._soon(self._cancel, run)
+
+    def replace(self) -> None:
+        """Start one coroutine more."""
+        self._soon(self._spawn)
+
+    def ping(self, answered: Callable[[], None]) -> None:
+        """Call *answered* from the loop, as soon as it gets to it."""
+        self._soon(answered)
+
+    def close(self) -> None:
+        """Cancel the coroutines, leave the lifespans and stop the loop."""
+        if not self._thread.is_alive():
+            return
+        with contextlib.suppress(TimeoutError):
+            self._call(self._close(), timeout=_CLOSE * 3)
+        self._soon(self._loop.stop)
+        self._thread.join(_CLOSE)
+
+    async def _close(self) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE)
+        await asyncio.wait_for(self._lifespans.aclose(), _CLOSE)
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _spawn(self) -> None:
+        task = self._loop.create_task(self._runner())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _runner(self) -> None:
+        holdings, executor = self._holdings, self._executor
+        task = asyncio.current_task()
+        slice_began = monotonic()
+        while not self._closed:
+            run = holdings.take("async")
+            if run is None:
+                waiting = self._loop.create_future()
+                self._idle.append(waiting)
+                await waiting
+                slice_began = monotonic()
+                continue
+            if run.context is None:  # never: a run that was taken has been started
+                continue
+            run.task = task
+            self.current = run
+            outcome = await executor.run_async(run.plan, run.context)
+            run.task = None
+            holdings.finish(run, outcome)
+            if run.written_off:
+                # Its place was filled when it was given up.
+                return
+            if monotonic() - slice_began > _SLICE:
+                await asyncio.sleep(0)
+                slice_began = monotonic()
+
+    def _resume(self, count: int) -> None:
+        for _ in range(count):
+            while self._idle:
+                waiting = self._idle.popleft()
+                if not waiting.done():
+                    waiting.set_result(None)
+                    break
+
+    @staticmethod
+    def _cancel(run: Run) -> None:
+        if run.task is not None and not run.done:
+            run.task.cancel()
+
+    def _soon(self, call: Callable[..., Any], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nothing runs there any more
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _call(self, awaitable: Awaitable[T], timeout: float | None = None) -> T:
+        async def await_it() -> T:
+            return await awaitable
+
+        return asyncio.run_coroutine_threadsafe(await_it(), self._loop).result(timeout)

@@ -1,0 +1,64 @@
+"""Runs plain ``def`` handlers: as many threads as may run at once, each of which takes its next run itself."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from jobqueue_core.executor import Executor
+    from jobqueue_core.holdings import Holdings, Run
+
+__all__ = ["ThreadRunner"]
+
+_WORK: Final = "work"
+_END: Final = "end"
+
+
+class ThreadRunner:
+    """The handler threads. They are daemons: one that is stuck in its handler cannot keep the process alive."""
+
+    def __init__(self, holdings: Holdings, executor: Executor, *, concurrency: int) -> None:
+        self._holdings = holdings
+        self._executor = executor
+        self._concurrency = concurrency
+        self._bell: SimpleQueue[str] = SimpleQueue()
+        self._threads = 0
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._holdings.serve("thread", self._wake)
+        for _ in range(self._concurrency):
+            self.replace()
+
+    def replace(self) -> None:
+        """Start one thread more."""
+        self._threads += 1
+        threading.Thread(target=self._main, name=f"jobqueue-handler-{self._threads}", daemon=True).start()
+
+    def stop(self, run: Run) -> None:
+        """Nothing can stop a thread: its handler has to look at ``ctx.cancelled``, which is set already."""
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        for _ in range(self._threads):
+            self._bell.put(_END)
+
+    def _wake(self, count: int) -> None:
+        for _ in range(count):
+            self._bell.put(_WORK)
+
+    def _main(self) -> None:
+        holdings, executor = self._holdings, self._executor
+        while True:
+            run = holdings.take("thread")
+            if run is None or run.context is None:
+                if self._bell.get() is _END:
+                    return
+                continue
+            outcome = executor.run_sync(run.plan, run.context)
+            holdings.finish(run, outcome)
+            if run.written_off:
+                # Its place was filled when it was given up.
+                return

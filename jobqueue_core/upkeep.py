@@ -1,0 +1,96 @@
+"""The chores: jobs that have become due are made available, jobs of dead workers are taken back, what is past its retention is forgotten."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from jobqueue_core.errors import BrokerError
+from jobqueue_core.service import Exit, Stop
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from jobqueue_core.broker import Reclaimed, Upkeep
+
+__all__ = ["UpkeepService", "log_reclaimed"]
+
+_log = logging.getLogger("jobqueue.upkeep")
+_BATCH: Final = 200
+_RECLAIM: Final = 1.0
+_PRUNE: Final = 10.0
+
+
+class UpkeepService:
+    """Runs upkeep until it is stopped. Every worker and scheduler has one; any number may run at once.
+
+    Args:
+        broker: Whose chores.
+        poll_interval: The longest time between two looks for due jobs.
+        max_crashes: A job that has lost so many workers is dead.
+    """
+
+    def __init__(self, broker: Upkeep, *, poll_interval: timedelta, max_crashes: int) -> None:
+        self._broker = broker
+        self._poll_seconds = poll_interval.total_seconds()
+        self._max_crashes = max_crashes
+        self._bell = threading.Event()
+        self._next = float("-inf")
+        self._reclaim_at = float("-inf")
+        self._prune_at = float("-inf")
+        self._silent = False
+
+    def due_in(self, delay: timedelta) -> None:
+        """Say that a job will be due after *delay*, so that a short retry does not wait for the next look."""
+        due = monotonic() + delay.total_seconds()
+        if due < self._next:
+            self._next = due
+            self._bell.set()
+
+    def run(self, stop: Stop) -> Exit:
+        """Do the chores until *stop* rises."""
+        stop.listen(lambda _level: self._bell.set())
+        while not stop.level:
+            now = monotonic()
+            if now >= self._next:
+                self._next = now + self._poll_seconds
+                self._chores(now, stop)
+            self._bell.wait(max(0.0, min(self._next - monotonic(), self._poll_seconds)))
+            self._bell.clear()
+        return Exit.OK
+
+    def _chores(self, now: float, stop: Stop) -> None:
+        try:
+            while self._broker.promote(_BATCH) == _BATCH and not stop.level:
+                pass
+            if now - self._reclaim_at >= _RECLAIM:
+                self._reclaim_at = now
+                while True:
+                    reclaimed = self._broker.reclaim(_BATCH, max_crashes=self._max_crashes)
+                    log_reclaimed(reclaimed)
+                    if reclaimed.requeued + reclaimed.dead + reclaimed.cancelled < _BATCH or stop.level:
+                        break
+            if now - self._prune_at >= _PRUNE:
+                self._prune_at = now
+                while self._broker.prune(_BATCH) == _BATCH and not stop.level:
+                    pass
+            self._silent = False
+        except BrokerError as error:
+            if not self._silent:
+                _log.warning("upkeep waits for the broker: %s", error)
+            self._silent = True
+
+
+def log_reclaimed(reclaimed: Reclaimed) -> None:
+    """Say what became of the jobs of a lost worker."""
+    if reclaimed.requeued or reclaimed.dead or reclaimed.cancelled:
+        _log.warning(
+            "worker_lost",
+            extra={"fields": {"requeued": reclaimed.requeued, "dead": reclaimed.dead, "cancelled": reclaimed.cancelled}},
+        )
+    for letter in reclaimed.dead_letters:
+        job = letter.job
+        facts = {"job_id": job.id, "type": job.type, "queue": job.queue, "crashes": job.crashes, "reason": "worker_lost", "error": letter.error}
+        _log.warning("dead", extra={"fields": facts})
