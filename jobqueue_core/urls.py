@@ -1,0 +1,40 @@
+"""Urls of brokers and storages: their scheme, what may be printed of them, and where a SQLite file lies."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+__all__ = ["absolute_sqlite_url", "redact", "scheme_of"]
+
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
+# Greedy up to the last "@": a password may hold "@", "/" or "?", and hiding too much is better than too little.
+_USERINFO: Final = re.compile(r"://.*@", re.DOTALL)
+_QUERY_SECRET: Final = re.compile(r"((?:^|[?&;\s])[a-z_]*(?:password|passwd|secret|token)=)[^&;\s]*", re.IGNORECASE)
+_SQLITE: Final = "sqlite:///"
+
+
+def scheme_of(url: str) -> str | None:
+    """The scheme of *url*, as ``redis+sentinel``; None when it has none."""
+    match = _SCHEME.match(url)
+    return match[1] if match else None
+
+
+def redact(text: str) -> str:
+    """*text* without what may be a secret in a url: user and password, and query parameters such as ``password``."""
+    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("://***@", text))
+
+
+def absolute_sqlite_url(url: str, folder: Path) -> str:
+    """*url* with its path made absolute: three slashes mean relative to *folder*, four mean absolute already.
+
+    Raises:
+        ValueError: It names no file.
+    """
+    path = url.removeprefix(_SQLITE)
+    if path == url or not path or path.endswith("/"):
+        msg = 'must name a file, as "sqlite:///jobqueue.db" or, with an absolute path, "sqlite:////srv/jobqueue.db"'
+        raise ValueError(msg)
+    return _SQLITE + os.path.abspath(folder / path)  # noqa: PTH100 - resolve() would follow links, and the file is named as it was given
