@@ -1,0 +1,2 @@
+-- Cap the log.
+DELETE FROM events WHERE number <= :last

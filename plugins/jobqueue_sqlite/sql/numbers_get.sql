@@ -1,0 +1,2 @@
+-- One of the database's numbers.
+SELECT value FROM numbers WHERE name = :name

@@ -1,0 +1,2 @@
+-- Set one of the database's numbers.
+UPDATE numbers SET value = :value WHERE name = :name

@@ -1,0 +1,2 @@
+-- Delete a schedule.
+DELETE FROM schedules WHERE name = :name

@@ -1,0 +1,2 @@
+-- One schedule.
+SELECT record, version FROM schedules WHERE name = :name

@@ -1,0 +1,2 @@
+-- All schedules, by name.
+SELECT record, version FROM schedules ORDER BY name

@@ -1,0 +1,2 @@
+-- Who holds a key.
+SELECT job_id, until_us FROM unique_keys WHERE queue = :queue AND key = :key

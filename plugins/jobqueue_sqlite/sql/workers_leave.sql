@@ -1,0 +1,2 @@
+-- Forget a worker.
+DELETE FROM workers WHERE id = :id

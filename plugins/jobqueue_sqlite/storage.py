@@ -1,0 +1,203 @@
+"""The embedded storage: each method is one transaction; what happens in it stands in the file named for its role."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jobqueue_core.broker import PROTOCOL
+from jobqueue_core.errors import StorageRejected
+
+from . import dead_letters, history, schedules
+from .database import Database
+from .dead_letters import record as record_dead_letters
+from .faults import storage_faults
+
+if TYPE_CHECKING:
+    from jobqueue_core.attempt import DeadLetter, Execution
+    from jobqueue_core.storage import (
+        DeadLetterFilter,
+        DeadLetterGroup,
+        DeadLetterPage,
+        ExecutionFilter,
+        ExecutionPage,
+        ExecutionStatistics,
+        RecordPolicy,
+        Schedule,
+        Tick,
+    )
+
+__all__ = ["SqliteStorage"]
+
+
+class _NothingWritten(Exception):
+    """Rolls a transaction back whose answer is no."""
+
+
+class SqliteStorage:
+    """A storage in one SQLite file, the broker's or another.
+
+    Args:
+        path: The file; made when it is missing.
+        busy_timeout: How long to wait for other processes that write.
+
+    Raises:
+        IncompatibleData: The file is damaged, not ours, or newer than this release.
+        StorageUnavailable: It cannot be opened.
+    """
+
+    PROTOCOL = PROTOCOL
+
+    def __init__(self, path: Path | str, *, busy_timeout: timedelta = timedelta(seconds=5)) -> None:
+        self.database: Final = Database(path, busy_timeout=busy_timeout, faults=storage_faults)
+
+    def describe(self) -> str:
+        """See ``Storage``."""
+        return f"sqlite:///{self.database.path}"
+
+    def close(self) -> None:
+        """See ``Storage``."""
+        self.database.close()
+
+    @contextmanager
+    def _record(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose rows may be refused."""
+        with self.database.write() as connection:
+            try:
+                yield connection
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise StorageRejected(f"{self.database.path}: cannot be written down: {error}") from error
+
+    # History ---------------------------------------------------------------------------------------------------------------------------
+
+    def record_executions(self, executions: Sequence[Execution], *, record: RecordPolicy) -> None:
+        """See ``History``."""
+        with self._record() as connection:
+            history.record(connection, executions, policy=record)
+
+    def executions(self, wanted: ExecutionFilter, *, cursor: str | None, offset: int, limit: int) -> ExecutionPage:
+        """See ``History``."""
+        with self.database.read() as connection:
+            return history.executions(connection, wanted, cursor=cursor, offset=offset, limit=limit)
+
+    def job_executions(self, job_id: str) -> list[Execution]:
+        """See ``History``."""
+        with self.database.read() as connection:
+            return history.job_executions(connection, job_id)
+
+    def statistics(self, *, since: datetime, until: datetime) -> ExecutionStatistics:
+        """See ``History``."""
+        with self.database.read() as connection:
+            return history.statistics(connection, since=since, until=until)
+
+    def prune_executions(self, before: datetime, limit: int) -> int:
+        """See ``History``."""
+        with self.database.write() as connection:
+            return history.prune(connection, before, limit)
+
+    # Dead letters ----------------------------------------------------------------------------------------------------------------------
+
+    def record_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """See ``DeadLetters``."""
+        with self._record() as connection:
+            record_dead_letters(connection, dead_letters)
+
+    def dead_letters(self, wanted: DeadLetterFilter, *, cursor: str | None, offset: int, limit: int) -> DeadLetterPage:
+        """See ``DeadLetters``."""
+        with self.database.read() as connection:
+            return dead_letters.page(connection, wanted, cursor=cursor, offset=offset, limit=limit)
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """See ``DeadLetters``."""
+        with self.database.read() as connection:
+            return dead_letters.latest(connection, job_id)
+
+    def dead_letter_groups(self, wanted: DeadLetterFilter, *, limit: int) -> list[DeadLetterGroup]:
+        """See ``DeadLetters``."""
+        with self.database.read() as connection:
+            return dead_letters.groups(connection, wanted, limit=limit)
+
+    def count_dead_letters(self, wanted: DeadLetterFilter) -> int:
+        """See ``DeadLetters``."""
+        with self.database.read() as connection:
+            return dead_letters.count(connection, wanted)
+
+    def begin_requeue(self, job_id: str, death: int, *, now: datetime) -> bool:
+        """See ``DeadLetters``."""
+        with self.database.write() as connection:
+            return dead_letters.begin_requeue(connection, job_id, death, now=now)
+
+    def finish_requeue(self, job_id: str, death: int, *, now: datetime, requeued: bool) -> None:
+        """See ``DeadLetters``."""
+        with self.database.write() as connection:
+            dead_letters.finish_requeue(connection, job_id, death, now=now, requeued=requeued)
+
+    def stale_requeues(self, before: datetime, limit: int) -> list[DeadLetter]:
+        """See ``DeadLetters``."""
+        with self.database.read() as connection:
+            return dead_letters.stale(connection, before, limit)
+
+    def discard(self, job_id: str, death: int) -> bool:
+        """See ``DeadLetters``."""
+        with self.database.write() as connection:
+            return dead_letters.discard(connection, job_id, death)
+
+    def prune_dead_letters(self, before: datetime, limit: int) -> int:
+        """See ``DeadLetters``."""
+        with self.database.write() as connection:
+            return dead_letters.prune(connection, before, limit)
+
+    # Schedules -------------------------------------------------------------------------------------------------------------------------
+
+    def schedules(self) -> list[Schedule]:
+        """See ``Schedules``."""
+        with self.database.read() as connection:
+            return schedules.everything(connection)
+
+    def schedule(self, name: str) -> Schedule | None:
+        """See ``Schedules``."""
+        with self.database.read() as connection:
+            return schedules.get(connection, name)
+
+    def put_schedule(self, schedule: Schedule, *, expected_version: int | None) -> bool:
+        """See ``Schedules``."""
+        with self._record() as connection:
+            return schedules.put(connection, schedule, expected_version=expected_version)
+
+    def delete_schedule(self, name: str) -> bool:
+        """See ``Schedules``."""
+        with self.database.write() as connection:
+            return schedules.delete(connection, name)
+
+    def due_schedules(self, now: datetime, limit: int) -> list[Schedule]:
+        """See ``Schedules``."""
+        with self.database.read() as connection:
+            return schedules.due(connection, now, limit)
+
+    def claim_tick(self, schedule: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
+        """See ``Schedules``."""
+        # Suppressed outside the transaction: a no must not leave half of it written.
+        with suppress(_NothingWritten), self._record() as connection:
+            if schedules.claim_tick(connection, schedule, tick, next_run=next_run):
+                return True
+            raise _NothingWritten
+        return False
+
+    def unsent_ticks(self, before: datetime, limit: int) -> list[Tick]:
+        """See ``Schedules``."""
+        with self.database.read() as connection:
+            return schedules.unsent_ticks(connection, before, limit)
+
+    def mark_sent(self, schedule: str, due: datetime) -> None:
+        """See ``Schedules``."""
+        with self.database.write() as connection:
+            schedules.mark_sent(connection, schedule, due)
+
+    def ticks(self, schedule: str, limit: int) -> list[Tick]:
+        """See ``Schedules``."""
+        with self.database.read() as connection:
+            return schedules.ticks(connection, schedule, limit)
