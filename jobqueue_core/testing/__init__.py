@@ -1,4 +1,4 @@
-"""For tests: a harness that runs handlers through the real worker, and the conformance suites that every broker and storage must pass, clocks and factories.
+"""For tests: a harness that runs handlers through the real worker, the conformance suites that every broker and storage must pass, and clocks.
 
 A plugin's own tests inherit a suite and say how to open what is tested::
 

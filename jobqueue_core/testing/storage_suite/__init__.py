@@ -1,0 +1,23 @@
+"""The conformance suite for storages: what ``jobqueue_core.storage`` promises, as tests.
+
+Inherit ``StorageSuite``, or of its parts those whose role the storage plays, and say how to open it::
+
+    class TestMyStorage(StorageSuite):
+        @pytest.fixture
+        def open_storage(self, tmp_path):
+            return lambda: MyStorage(tmp_path / "history")
+"""
+
+from __future__ import annotations
+
+from jobqueue_core.testing.storage_suite.arrangement import OpenStorage, StorageArrangement
+from jobqueue_core.testing.storage_suite.dead_letters import DeadLetterContract
+from jobqueue_core.testing.storage_suite.history import HistoryContract
+from jobqueue_core.testing.storage_suite.schedules import ScheduleContract
+from jobqueue_core.testing.storage_suite.statistics import StatisticsContract
+
+__all__ = ["DeadLetterContract", "HistoryContract", "OpenStorage", "ScheduleContract", "StatisticsContract", "StorageArrangement", "StorageSuite"]
+
+
+class StorageSuite(HistoryContract, StatisticsContract, DeadLetterContract, ScheduleContract):
+    """All that a storage must do. Override ``open_storage``."""

@@ -1,0 +1,70 @@
+"""What every part of the suite stands on: the fixtures that a third party overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import pytest
+
+from jobqueue_core.storage import Storage
+from jobqueue_core.testing.factories import NOON
+
+__all__ = ["HOUR", "NASTY", "NOON", "SECOND", "OpenStorage", "StorageArrangement", "at_once"]
+
+T = TypeVar("T")
+OpenStorage = Callable[[], Storage]
+"""Opens one more storage object on the data of the running test; the suite closes it."""
+
+SECOND: Final = timedelta(seconds=1)
+HOUR: Final = timedelta(hours=1)
+NASTY: Final = (
+    "\u0000",
+    "a\u0000b",
+    "\n",
+    "",
+    "\\u0000 \\N \\. \\",
+    "\t\r\n",
+    "'; DROP TABLE x; --",
+    '"{}",(null)',
+    "😀\U0010ffff\ud7ff\ufffe",
+    "%s {0} $1 :a ?",
+)
+"""Texts that a careless storage refuses, cuts short or reads as something else."""
+_PATIENCE: Final = 20.0
+
+
+class StorageArrangement:
+    """The fixtures. Override ``open_storage``."""
+
+    @pytest.fixture
+    def open_storage(self) -> OpenStorage:
+        """Override it: a callable that opens a storage object. All it opens in one test work on the same data, which no other test sees."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def storage(self, open_storage: OpenStorage) -> Iterator[Storage]:
+        """The storage under test."""
+        storage = open_storage()
+        yield storage
+        storage.close()
+
+    @pytest.fixture
+    def other(self, open_storage: OpenStorage, storage: Storage) -> Iterator[Storage]:  # noqa: ARG002 - the first is opened first
+        """Another object on the same data: what another process would see."""
+        other = open_storage()
+        yield other
+        other.close()
+
+    def test_a_storage_says_what_it_is_and_which_protocol_it_speaks(self, storage: Storage) -> None:
+        assert storage.PROTOCOL == 1
+        assert storage.describe()
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What *calls* return when each has a thread."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return [future.result(timeout=_PATIENCE) for future in futures]
