@@ -1,11 +1,14 @@
 """Background jobs for Python: the front door.
 
-Handler and plugin authors import from here and nowhere else::
+Handler authors and producers import from here and nowhere else::
 
     from jobqueue_core import handler, JobContext
 
     @handler("email.send", queue="mail")
     async def send_email(payload: EmailPayload, ctx: JobContext) -> dict: ...
+
+Plugin authors find the hooks' markers here too, and what they implement or return in modules named for it: ``broker``, ``storage``,
+``attempt``, ``lifecycle``, ``service``, ``middleware``, ``observers``, ``checks``, ``options``.
 
 What needs more than the core's own vocabulary (the client, the worker) is imported when it is first asked for, so that importing this package
 stays quick.
@@ -88,6 +91,6 @@ def __getattr__(name: str) -> object:
     if name not in _LATER:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415 - only when asked for
+    from importlib import import_module
 
     return getattr(import_module(f"jobqueue_core.{_LATER[name]}"), name)

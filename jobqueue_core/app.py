@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from jobqueue_core.broker import Broker
     from jobqueue_core.middleware import Middleware
-    from jobqueue_core.service import Supervision
     from jobqueue_core.operations import Operations
+    from jobqueue_core.service import Supervision
     from jobqueue_core.storage import Storage
 
 __all__ = ["App"]

@@ -138,6 +138,10 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
     level: str
     message: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """The line as the REST API and ``--json`` show it."""
+        return {"at": rfc3339(self.at), "run": self.run, "level": self.level, "message": self.message}
+
 
 @attrs.frozen(kw_only=True)
 class Report:

@@ -48,7 +48,9 @@ def _worker(app: App) -> Service:
 def _scheduler(app: App) -> Service:
     from jobqueue_core.upkeep import UpkeepService
 
-    return UpkeepService(app.broker, poll_interval=app.settings.scheduler.poll_interval, max_crashes=app.settings.job.max_crashes)
+    return UpkeepService(
+        app.broker, poll_interval=app.settings.scheduler.poll_interval, max_crashes=app.settings.job.max_crashes, observers=app.observers
+    )
 
 
 def _recorder(app: App) -> Service:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobQueue"]
 
+_log = logging.getLogger("jobqueue.client")
 _MAX_BATCH: Final = 500
 _MAX_BATCH_BYTES: Final = 4 << 20
 _ENVELOPE: Final = 256
@@ -201,11 +203,16 @@ class JobQueue:
 
     def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
         answers = self.broker.enqueue(jobs)
-        if self._observers.enqueued is not None:
+        if self._observers.enqueued is not None or _log.isEnabledFor(logging.DEBUG):
             for answer in answers:
                 if answer.status == "created" and answer.job is not None:
-                    self._observers.enqueued(answer.job)
+                    self._tell(answer.job)
         return answers
+
+    def _tell(self, job: Job) -> None:
+        _log.debug("enqueued", extra={"fields": {"job_id": job.id, "type": job.type, "queue": job.queue, "priority": job.priority.value}})
+        if self._observers.enqueued is not None:
+            self._observers.enqueued(job)
 
     # Ask -------------------------------------------------------------------------------------------------------------------------------
 

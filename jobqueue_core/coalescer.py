@@ -17,7 +17,18 @@ __all__ = ["Coalescer"]
 
 T = TypeVar("T")
 _MAX_BATCH: Final = 500
+_MAX_BATCH_BYTES: Final = 4 << 20
 _THREADS: Final = 4
+
+
+def _fitting(waiting: list[tuple[NewJob, asyncio.Future[Enqueued]]]) -> int:
+    """How many of *waiting* go into one batch; one at least."""
+    size = 0
+    for count, (job, _) in enumerate(waiting[:_MAX_BATCH]):
+        size += len(job.payload_json)
+        if size > _MAX_BATCH_BYTES and count:
+            return count
+    return min(len(waiting), _MAX_BATCH)
 
 
 class Coalescer:
@@ -46,7 +57,8 @@ class Coalescer:
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while waiting := self._waiting.get(loop):
-                batch, self._waiting[loop] = waiting[:_MAX_BATCH], waiting[_MAX_BATCH:]
+                count = _fitting(waiting)
+                batch, self._waiting[loop] = waiting[:count], waiting[count:]
                 await self._deliver(batch)
         finally:
             del self._sending[loop]
@@ -55,6 +67,7 @@ class Coalescer:
     async def _deliver(self, batch: list[tuple[NewJob, asyncio.Future[Enqueued]]]) -> None:
         try:
             answers = await self.in_thread(lambda: self._send([job for job, _ in batch]))
+            pairs = list(zip(batch, answers, strict=True))
         except BaseException as error:
             for _, future in batch:
                 if not future.done():
@@ -62,7 +75,7 @@ class Coalescer:
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), answer in pairs:
             if not future.done():
                 future.set_result(answer)
 

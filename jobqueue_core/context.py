@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from jobqueue_core.attempt import LogLine
 from jobqueue_core.job import Job, Progress
+from jobqueue_core.payload import encodable
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -59,7 +60,7 @@ class JobContext:
         max_retries: int = 0,
         worker_id: str = "",
         timeout: timedelta | None = None,
-        resources: object = None,
+        resources: Any = None,
     ) -> None:
         self.job = job
         self.attempt = job.retry_count + 1
@@ -104,7 +105,7 @@ class JobContext:
             fraction: From 0 to 1; what lies outside is brought to the nearer end.
             message: A few words, cut at 200 characters.
         """
-        self._progress = Progress(min(max(float(fraction), 0.0), 1.0), message if message is None else str(message)[:200])
+        self._progress = Progress(min(max(0.0, float(fraction)), 1.0), message if message is None else encodable(str(message)[:200]))
         self._dirty = True
 
     def take_report(self) -> tuple[Progress | None, tuple[LogLine, ...]] | None:
@@ -124,7 +125,7 @@ class JobContext:
         """Keep one line with the job. For the logger."""
         if self._lines is None:
             self._lines = deque(maxlen=_MAX_LINES)
-        self._lines.append(LogLine(datetime.now(UTC), self.run, level, message[:_MAX_LINE]))
+        self._lines.append(LogLine(datetime.now(UTC), self.run, level, encodable(message[:_MAX_LINE])))
         self._dirty = True
 
 
@@ -150,8 +151,8 @@ class JobLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in 
             return
         try:
             text = str(msg) % args if args else str(msg)
-        except (TypeError, ValueError):
-            text = f"{msg} {args}"
+        except Exception:  # noqa: BLE001 - the handler's own objects: a line for the log must not fail its job
+            text = f"{msg if isinstance(msg, str) else type(msg)} (its arguments cannot be shown)"
         self._context.keep_line(logging.getLevelName(level).lower(), text)
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, msg, *args, **kwargs)

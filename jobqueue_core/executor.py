@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
@@ -16,7 +17,7 @@ from jobqueue_core.errors import InvalidPayload
 from jobqueue_core.handlers import HandlerSpec, Isolation, handler, inspect_handler
 from jobqueue_core.job import DeadReason, Job
 from jobqueue_core.middleware import Middleware, Next, compose
-from jobqueue_core.payload import encode_result
+from jobqueue_core.payload import encodable, encode_result
 from jobqueue_core.retry import RetryPolicy
 from jobqueue_core.signals import Discard, Retry, Snooze
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor", "JobDefaults", "Plan"]
 
-_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename)
+_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename, HandlerSpec.call.__code__.co_filename)
 
 
 @attrs.frozen(kw_only=True)
@@ -86,44 +87,43 @@ class Executor:
 
     async def run_async(self, plan: Plan, context: JobContext) -> Outcome:
         """Run an ``async def`` handler in the calling task."""
-        try:
-            context.payload = plan.spec.convert(context.job.payload_json)
-        except InvalidPayload as error:
-            return Dead(reason=DeadReason.INVALID_PAYLOAD, error=str(error))
+        misfit = self._convert(plan, context)
+        if misfit is not None:
+            return misfit
+        task = asyncio.current_task()
         try:
             result = await plan.call(context)
-        except GeneratorExit:
-            raise
-        except asyncio.CancelledError as error:
-            # The runner's task lives on: what was asked of it is answered here.
-            task = asyncio.current_task()
-            if task is not None:
-                while task.cancelling():
-                    task.uncancel()
-            return self._raised(plan, context, error)
-        except BaseException as error:  # noqa: BLE001 - a handler: SystemExit and the like are failures of its job, not of the worker
-            return self._raised(plan, context, error)
-        return self._returned(plan, context, result)
+        except BaseException as error:  # a handler: SystemExit and the like are failures of its job, not of the worker
+            if isinstance(error, GeneratorExit) and _current_task() is not task:
+                # Not the handler's own: this coroutine is being closed.
+                raise
+            outcome = self._raised(plan, context, error)
+        else:
+            outcome = self._returned(plan, context, result)
+        # The runner's task lives on: what was asked of it has been answered, also when the handler did not heed it.
+        while task is not None and task.cancelling():
+            task.uncancel()
+        return outcome
 
     def run_sync(self, plan: Plan, context: JobContext) -> Outcome:
         """Run a plain ``def`` handler in the calling thread.
 
         Middleware is asynchronous in form only: with nothing to wait for, its coroutine runs from start to end in one step.
         """
+        misfit = self._convert(plan, context)
+        if misfit is not None:
+            return misfit
         try:
-            context.payload = plan.spec.convert(context.job.payload_json)
-        except InvalidPayload as error:
-            return Dead(reason=DeadReason.INVALID_PAYLOAD, error=str(error))
-        coroutine = plan.call(context)
-        try:
+            coroutine = plan.call(context)
             coroutine.send(None)  # type: ignore[attr-defined]  # middleware are coroutine functions
         except StopIteration as stop:
             return self._returned(plan, context, stop.value)
         except BaseException as error:  # noqa: BLE001 - as in run_async
             return self._raised(plan, context, error)
-        coroutine.close()  # type: ignore[attr-defined]  # as above
+        with contextlib.suppress(BaseException):  # whatever the middleware does when it is cut off
+            coroutine.close()  # type: ignore[attr-defined]  # as above
         error_text = "a middleware awaited something other than call_next round a plain 'def' handler"
-        return self._failed(plan, context, RuntimeError(error_text), None)
+        return self._failed(plan, context, RuntimeError(error_text))
 
     def timed_out(self, plan: Plan, context: JobContext) -> Outcome:
         """The outcome of a run that does not end although its time is over."""
@@ -131,13 +131,23 @@ class Executor:
             context.stop_reason = "timeout"
         return self._raised(plan, context, asyncio.CancelledError())
 
+    def _convert(self, plan: Plan, context: JobContext) -> Outcome | None:
+        """Fill in the payload; the outcome when that cannot be done."""
+        try:
+            context.payload = plan.spec.convert(context.job.payload_json)
+        except InvalidPayload as error:
+            return Dead(reason=DeadReason.INVALID_PAYLOAD, error=encodable(str(error))[:MAX_ERROR])
+        except BaseException as error:  # noqa: BLE001 - the payload's class is the handler's own code
+            return self._raised(plan, context, error)
+        return None
+
     def _returned(self, plan: Plan, context: JobContext, result: object) -> Outcome:
         if result is None:
             return _COMPLETED
         try:
             return Completed(result_json=encode_result(result))
-        except InvalidPayload as error:
-            return self._failed(plan, context, error, None)
+        except BaseException as error:  # noqa: BLE001 - reading a result may run the handler's own code
+            return self._failed(plan, context, error)
 
     def _raised(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
         match context.stop_reason:
@@ -148,7 +158,7 @@ class Executor:
             case "timeout":
                 timeout = plan.timeout if context.job.timeout is None else context.job.timeout
                 message = f"timed out after {format_duration(timeout)}"
-                return self._failed(plan, context, TimeoutError(message), None, trace=_trace(error))
+                return self._retry_or_die(plan, context, f"TimeoutError: {message}", _trace(error), None)
             case None:
                 return self._asked(plan, context, error)
             case _:
@@ -156,21 +166,27 @@ class Executor:
 
     def _asked(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
         match error:
-            case Snooze():
-                return Snoozed(delay=error.delay)
+            # By attribute: a subclass may have forgotten to call our __init__.
+            case Snooze(delay=timedelta() as delay):
+                return Snoozed(delay=delay)
             case Discard():
-                return Dead(reason=DeadReason.DISCARDED, error=f"Discard: {error.reason}"[:MAX_ERROR], traceback=_trace(error))
+                return Dead(reason=DeadReason.DISCARDED, error=_text(error), traceback=_trace(error))
+            case Retry(delay=timedelta() as delay):
+                return self._retry_or_die(plan, context, _text(error), _trace(error), delay)
             case Retry():
-                return self._failed(plan, context, error, error.delay)
+                # What the handler asks for counts for more than discard_on=(Exception,).
+                return self._retry_or_die(plan, context, _text(error), _trace(error), None)
             case _:
-                return self._failed(plan, context, error, None)
+                return self._failed(plan, context, error)
 
-    def _failed(self, plan: Plan, context: JobContext, error: BaseException, delay: timedelta | None, *, trace: str | None = None) -> Outcome:
-        job = context.job
-        text = _text(error)
-        trace = trace or _trace(error)
+    def _failed(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
+        text, trace = _text(error), _trace(error)
         if plan.spec.options.discard_on and isinstance(error, plan.spec.options.discard_on):
             return Dead(reason=DeadReason.DISCARDED, error=text, traceback=trace)
+        return self._retry_or_die(plan, context, text, trace, None)
+
+    def _retry_or_die(self, plan: Plan, context: JobContext, text: str, trace: str | None, delay: timedelta | None) -> Outcome:
+        job = context.job
         if job.retry_count >= context.max_retries:
             return Dead(reason=DeadReason.RETRIES_EXHAUSTED, error=text, traceback=trace)
         if delay is None:
@@ -181,13 +197,20 @@ class Executor:
 _COMPLETED: Final = Completed()
 
 
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
+
+
 def _text(error: BaseException) -> str:
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception class of the handler's own
+    except BaseException as broken:  # noqa: BLE001 - an exception class of the handler's own
         message = f"(its message cannot be read: {type(broken).__name__})"
     name = type(error).__qualname__
-    return (f"{name}: {message}" if message else name)[:MAX_ERROR]
+    return encodable(f"{name}: {message}" if message else name)[:MAX_ERROR]
 
 
 def _trace(error: BaseException) -> str | None:
@@ -196,6 +219,6 @@ def _trace(error: BaseException) -> str | None:
     while frame is not None and frame.tb_frame.f_code.co_filename in _OUR_FRAMES:
         frame = frame.tb_next
     try:
-        return "".join(traceback.format_exception(type(error), error, frame))[-MAX_TRACEBACK:]
-    except Exception:  # noqa: BLE001 - as above
+        return encodable("".join(traceback.format_exception(type(error), error, frame)))[-MAX_TRACEBACK:]
+    except BaseException:  # noqa: BLE001 - as above
         return None

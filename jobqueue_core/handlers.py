@@ -87,11 +87,11 @@ def handler(
             priority=None if priority is None else Priority(priority),
             max_retries=_at_least(0, max_retries, "max_retries"),
             timeout=None if timeout is None else _positive(to_timedelta(timeout)),
-            retry=retry,
-            discard_on=tuple(discard_on),
+            retry=_policy(retry),
+            discard_on=_exceptions(discard_on),
             isolation=isolation,
             concurrency=_at_least(1, concurrency, "concurrency"),
-            aliases=tuple(check_job_type(alias, "aliases") for alias in aliases),
+            aliases=_aliases(aliases),
         )
     except (InvalidJob, ValueError, TypeError) as error:
         msg = f"@handler({type!r}): {error}"
@@ -134,6 +134,27 @@ def _at_least(least: int, value: int | None, name: str) -> int | None:
         msg = f"{name} must be a whole number of at least {least}, not {value!r}"
         raise ValueError(msg)
     return value
+
+
+def _policy(retry: object) -> RetryPolicy | None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        msg = f"retry must be a RetryPolicy, not {retry!r}"
+        raise TypeError(msg)
+    return retry
+
+
+def _exceptions(given: object) -> ExceptionTypes:
+    if not isinstance(given, Sequence) or not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
+        msg = f"discard_on must list exception classes, as in (ValueError,), not {given!r}"
+        raise TypeError(msg)
+    return tuple(given)
+
+
+def _aliases(given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        msg = f"aliases must be a list of names, as in ({given!r},)"
+        raise TypeError(msg)
+    return tuple(check_job_type(alias, "aliases") for alias in given)
 
 
 def _positive(duration: timedelta) -> timedelta:
@@ -194,7 +215,7 @@ class HandlerSpec:
             return self.decode(payload_json)
         except msgspec.ValidationError as error:
             raise _misfit(error) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidPayload("payload", f"is not JSON: {error}") from error
 
     def call(self, payload: object, context: JobContext) -> Any:
@@ -304,9 +325,12 @@ def inspect_handler(function: Callable[..., object], manager: Lifespan | None = 
     payload_parameter: inspect.Parameter | None = None
     context_parameter: str | None = None
     for position, parameter in enumerate(inspect.signature(function).parameters.values()):
-        if hints.get(parameter.name) is JobContext:
+        if JobContext in (hints.get(parameter.name), *typing.get_args(hints.get(parameter.name))):
+            if context_parameter is not None or parameter.kind is parameter.POSITIONAL_ONLY:
+                msg = f"handler {place}: {parameter.name!r} cannot be its JobContext: there is one, given by keyword"
+                raise HandlerError(msg)
             context_parameter = parameter.name
-        elif position == 0:
+        elif position == 0 and parameter.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD):
             payload_parameter = parameter
         elif parameter.default is inspect.Parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"handler {place}: it needs {parameter.name!r}, but is called with its payload, and a JobContext where one is annotated, only"

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from jobqueue_core.attempt import Lease, Outcome, Release
+from jobqueue_core.pace import Pace
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -27,16 +28,10 @@ __all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
 Kind = Literal["async", "thread"]
 
 _MAX_LEASE: Final = 200
-_MAX_BUFFERED: Final = 400
 _MAX_OUTCOMES: Final = 500
-_BUFFER_SECONDS: Final = 0.006
-"""How much work may be buffered: so little that a more urgent job is hardly held up by it (DESIGN R1)."""
-_QUICK_SECONDS: Final = 0.001
-_SETTLE_SECONDS: Final = 0.020
-"""Handlers quicker than the first may have as many runs unsettled as the broker settles in the second (DESIGN R2)."""
-_MAX_QUICK: Final = 1_000
 _SUSPECT_DELAY: Final = timedelta(seconds=1)
 _LIMITED_DELAY: Final = timedelta(seconds=1)
+_LIMITED_PAUSE: Final = 0.02
 
 
 class StartedJobs(Protocol):
@@ -95,14 +90,24 @@ class Holdings:
         margin: Seconds before the end of a lease within which nothing is started any more.
         worker_id: Who holds all this.
         table: Where to note what has started.
+        ask_again: Ends a wait for jobs, from any thread: more may be had now than was asked for.
     """
 
-    def __init__(self, *, concurrency: int, margin: float, worker_id: str, table: StartedJobs | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        margin: float,
+        worker_id: str,
+        table: StartedJobs | None = None,
+        ask_again: Callable[[], None] = lambda: None,
+    ) -> None:
         self._lock = threading.Lock()
         self._concurrency = concurrency
         self._margin = margin
         self._worker_id = worker_id
         self._table = table
+        self._ask_again = ask_again
         self._slots = list(range(concurrency * 2 + 64))
         self.held: dict[str, Run] = {}
         """Every lease this worker answers for, by token."""
@@ -111,17 +116,15 @@ class Holdings:
         self._limited: dict[str, deque[Run]] = {}
         """Runs that wait for one of their type to end, by type."""
         self._active: Counter[str] = Counter()
+        self._not_before = 0.0
+        """Until when not to lease, by the monotonic clock."""
         self._suspect: Run | None = None
+        self._asked_without_suspects = False
         self._outcomes: deque[tuple[Run, Outcome, float]] = deque()
         self._releases: deque[Release] = deque()
         self._unsettled = 0
         """Started and not settled: what a crash would repeat."""
-        self._settle_rate = 0.0
-        self._mean_seconds = 1.0
-        self._finished = 0
-        self._rate = 0.0
-        self._rate_at = monotonic()
-        self._rate_finished = 0
+        self._pace = Pace()
         self._idle: dict[Kind, int] = {"async": 0, "thread": 0}
         self._wakers: dict[Kind, Callable[[int], None]] = {}
         self._starting = True
@@ -135,7 +138,9 @@ class Holdings:
     def room(self) -> tuple[int, int]:
         """How many jobs to lease now, and how many of them may be suspects."""
         with self._lock:
-            return self._want(), int(self._suspect is None and not any(run.lease.job.crashes for ready in self._ready.values() for run in ready))
+            suspects = self._suspect is None and not any(run.lease.job.crashes for ready in self._ready.values() for run in ready)
+            self._asked_without_suspects = not suspects
+            return self._want(), int(suspects)
 
     def wait_for_room(self, timeout: float) -> None:
         """Return when there may be room, or after *timeout* seconds."""
@@ -143,24 +148,24 @@ class Holdings:
             if self._want():
                 return
             self._room_waits = True
+            timeout = min(timeout, max(self._not_before - monotonic(), 0.0) or timeout)
         _wait(self._room_bell, timeout)
         with self._lock:
             self._room_waits = False
 
     def _want(self) -> int:
-        if not self._starting or len(self._outcomes) > _MAX_OUTCOMES:
+        if not self._starting or len(self._outcomes) > _MAX_OUTCOMES or monotonic() < self._not_before:
             return 0
         buffered = sum(map(len, self._ready.values()))
-        limited = sum(map(len, self._limited.values())) if self._limited else 0
-        free = self._concurrency - len(self.running) - buffered - limited
-        cap = min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
+        free = self._concurrency - len(self.running) - buffered
+        cap = self._pace.buffer
         ahead = cap - buffered if buffered <= cap // 2 else 0
         return max(0, min(_MAX_LEASE, max(free, ahead)))
 
     def add(self, runs: Iterable[Run]) -> None:
         """Take leased jobs in, most urgent first."""
         with self._lock:
-            self._measure()
+            self._pace.measure()
             for run in runs:
                 self.held[run.lease.token] = run
                 if not self._starting:
@@ -168,15 +173,6 @@ class Holdings:
                     continue
                 self._ready["async" if run.plan.isolation == "async" else "thread"].append(run)
             self._wake()
-
-    def _measure(self) -> None:
-        now = monotonic()
-        elapsed = now - self._rate_at
-        if elapsed < 0.005:  # too short to tell
-            return
-        rate = (self._finished - self._rate_finished) / elapsed
-        self._rate = rate if rate > self._rate else 0.7 * self._rate + 0.3 * rate
-        self._rate_at, self._rate_finished = now, self._finished
 
     # The runners -----------------------------------------------------------------------------------------------------------------------
 
@@ -201,16 +197,14 @@ class Holdings:
                     self._start(run, now)
                     return run
             self._idle[kind] += 1
+            if self._room_waits:
+                # What it waited for may be gone from the buffer unstarted: it has to count again.
+                self._room_waits = False
+                self._room_bell.put(None)
             return None
 
     def _may_start(self) -> bool:
-        return self._starting and len(self.running) < self._concurrency and self._unsettled < self._budget()
-
-    def _budget(self) -> int:
-        budget = 2 * self._concurrency
-        if self._mean_seconds < _QUICK_SECONDS:
-            return max(budget, min(_MAX_QUICK, int(self._settle_rate * _SETTLE_SECONDS)))
-        return budget
+        return self._starting and len(self.running) < self._concurrency and self._unsettled < self._pace.unsettled(self._concurrency)
 
     def _start(self, run: Run, now: float) -> None:
         job = run.lease.job
@@ -234,7 +228,9 @@ class Holdings:
         if len(waiting) < (run.plan.concurrency or 1):
             waiting.append(run)
         else:
+            # Behind it there may be jobs of other types, for the slots that are free: look for them, but not in a rush.
             self._give_back(run, _LIMITED_DELAY)
+            self._not_before = monotonic() + _LIMITED_PAUSE
 
     def finish(self, run: Run, outcome: Outcome) -> bool:
         """Note how a run ended; False when that was settled before, because the run had been written off."""
@@ -242,6 +238,8 @@ class Holdings:
         with self._lock:
             if run.done:
                 return False
+            # The lease thread may be waiting for other jobs than those of which one may run now.
+            ask_again = self._asked_without_suspects and self._suspect is run
             self._end(run, now)
             self._outcomes.append((run, outcome, now - run.started_at))
             if self._settler_waits:
@@ -252,13 +250,14 @@ class Holdings:
                 self._room_bell.put(None)
             if self._ready["async"] or self._ready["thread"]:
                 self._wake()
-            return True
+        if ask_again:
+            self._ask_again()
+        return True
 
     def _end(self, run: Run, now: float) -> None:
         run.done = True
         self.running.pop(run.lease.token, None)
-        self._finished += 1
-        self._mean_seconds += (now - run.started_at - self._mean_seconds) * 0.05
+        self._pace.finished(now - run.started_at)
         if run.slot >= 0 and self._table is not None:
             self._table.clear(run.slot)
             self._slots.append(run.slot)
@@ -274,7 +273,7 @@ class Holdings:
                     del self._limited[run.plan.spec.type]
 
     def _wake(self) -> None:
-        room = min(self._concurrency - len(self.running), self._budget() - self._unsettled)
+        room = min(self._concurrency - len(self.running), self._pace.unsettled(self._concurrency) - self._unsettled)
         for kind, ready in self._ready.items():
             count = min(self._idle[kind], len(ready), room)
             if count > 0 and kind in self._wakers:
@@ -310,14 +309,18 @@ class Holdings:
         with self._lock:
             self._settler_waits = False
 
+    def ring_settler(self) -> None:
+        """End :meth:`wait_for_outcomes`, whatever there is to settle."""
+        with self._lock:
+            self._ring_settler()
+
     def settled(self, runs: Sequence[Run], seconds: float) -> None:
         """Forget runs whose outcomes the broker has answered for; that took *seconds*."""
         with self._lock:
             for run in runs:
                 self.held.pop(run.lease.token, None)
             self._unsettled -= len(runs)
-            rate = len(runs) / max(seconds, 1e-4)
-            self._settle_rate = rate if rate > self._settle_rate else 0.8 * self._settle_rate + 0.2 * rate
+            self._pace.settled(len(runs), seconds)
             self._wake()
             if self._room_waits and self._want():
                 self._room_waits = False
@@ -348,7 +351,7 @@ class Holdings:
         with self._lock:
             runs = [self.held[token] for token in tokens if token in self.held]
             for run in runs:
-                if not run.started_at:
+                if not run.started_at and not run.done:
                     self._forget(run)
             return [run for run in runs if run.lease.token in self.running]
 
@@ -356,7 +359,7 @@ class Holdings:
         """Give back runs that have not started."""
         with self._lock:
             for run in runs:
-                if not run.started_at and run.lease.token in self.held:
+                if not run.started_at and not run.done and run.lease.token in self.held:
                     self._remove_waiting(run)
                     self._give_back(run, delay)
 
@@ -384,7 +387,7 @@ class Holdings:
         """Start nothing more, and give back what has not started."""
         with self._lock:
             self._starting = False
-            waiting = [run for run in self.held.values() if not run.started_at]
+            waiting = [run for run in self.held.values() if not run.started_at and not run.done]
             for ready in self._ready.values():
                 ready.clear()
             self._limited.clear()

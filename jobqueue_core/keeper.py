@@ -145,7 +145,7 @@ class Keeper:
 
     def _return_late(self, held: list[Run], now: float) -> None:
         third = self.lease_for.total_seconds() / 3
-        late = [run for run in held if not run.started_at and now - run.buffered_at >= third]
+        late = [run for run in held if not run.started_at and not run.done and now - run.buffered_at >= third]
         if late:
             self.holdings.give_back(late)
 

@@ -218,7 +218,7 @@ class Operations:
             JobNotFound: It has no dead letter.
             Conflict: It is not open any more (code ``not_open``), has completed since (``completed``), or another job holds its unique key
                 (``key_taken``).
-            BrokerUnavailable: No answer; within a minute the dead letter is open again or its retry is known to have happened.
+            BrokerUnavailable: No answer; within two minutes a recorder opens the dead letter again, or finds that its retry has happened.
         """
         letter = self.dead_letter(job_id)
         job = letter.job
@@ -381,7 +381,6 @@ _STATES: Final = {
     ExecutionState.COMPLETED: JobState.COMPLETED,
     ExecutionState.DEAD: JobState.DEAD,
     ExecutionState.CANCELLED: JobState.CANCELLED,
-    ExecutionState.LOST: JobState.DEAD,
 }
 
 
@@ -393,8 +392,8 @@ def _archived(last: Execution) -> Job:
         payload_json=b"",
         queue=last.queue,
         priority=last.priority,
-        # A last run that was put off and never came again can only have been cancelled while it waited.
-        state=_STATES.get(last.state, JobState.CANCELLED),
+        # A last run after which the job should have come again, and did not: it can only have been cancelled while it waited.
+        state=JobState.DEAD if last.state is ExecutionState.LOST and last.dead_reason else _STATES.get(last.state, JobState.CANCELLED),
         created_at=last.created_at or last.finished_at,
         scheduled_at=last.scheduled_at,
         started_at=last.started_at,

@@ -12,7 +12,7 @@ import msgspec
 from jobqueue_core.durations import format_size
 from jobqueue_core.errors import InvalidJob, InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_RESULT", "check_metadata", "decode_json", "encode_payload", "encode_result"]
+__all__ = ["MAX_DEPTH", "MAX_RESULT", "check_metadata", "decode_json", "encodable", "encode_payload", "encode_result"]
 
 MAX_DEPTH: Final = 64
 """How deep arrays and objects may be nested."""
@@ -40,7 +40,7 @@ def encode_payload(value: object, *, limit: int, field: str = "payload") -> byte
         _check(value, field, 0)
     except _Foreign:
         try:
-            value = msgspec.to_builtins(value, str_keys=True)
+            value = msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidPayload(field, f"cannot be written as JSON: {_reason(error)}") from error
         _check(value, field, 0, foreign_ok=False)
@@ -76,6 +76,11 @@ def decode_json(data: bytes | str, field: str = "payload") -> Any:
         raise InvalidPayload(field, f"is nested deeper than {MAX_DEPTH}") from error
 
 
+def encodable(text: str) -> str:
+    """*text* with half characters (lone surrogates, as in the name of a file that is not UTF-8) escaped: nothing that stores text takes them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def check_metadata(metadata: object, field: str = "metadata", *, ours: bool = False) -> dict[str, str]:
     """Return a copy of *metadata* when it is legal.
 
@@ -98,6 +103,8 @@ def check_metadata(metadata: object, field: str = "metadata", *, ours: bool = Fa
             raise InvalidJob(f"{field}.{key}", "the prefix 'jobqueue.' is reserved")
         if not isinstance(value, str) or len(value) > _MAX_METADATA_VALUE:
             raise InvalidJob(f"{field}.{key}", f"must be text of at most {_MAX_METADATA_VALUE} characters")
+        if encodable(value) != value:
+            raise InvalidJob(f"{field}.{key}", "has half a character in it (a lone surrogate)")
     return dict(metadata)
 
 
@@ -132,6 +139,18 @@ def _check(value: object, path: str, depth: int, *, foreign_ok: bool = True) -> 
         raise _Foreign
     else:
         raise InvalidPayload(path, f"{kind.__name__} is not a JSON type")
+
+
+_JSON_KINDS: Final[tuple[type[Any], ...]] = (str, int, float, dict, list, tuple)
+
+
+def _plain(value: object) -> object:
+    """A subclass of a JSON type (an e-mail header, a translated text) as that type."""
+    for kind in _JSON_KINDS:
+        if isinstance(value, kind):
+            return kind(value)
+    msg = f"{type(value).__name__} is not a JSON type"
+    raise TypeError(msg)
 
 
 def _reason(error: Exception) -> str:

@@ -59,7 +59,7 @@ class Recorder:
         return Exit.OK
 
     def record_waiting(self) -> int:
-        """Move everything that waits now; says how many rows.
+        """Move everything that waits now; says how many entries.
 
         Raises:
             BrokerError: The broker is away.
@@ -78,7 +78,11 @@ class Recorder:
         for letter in self.storage.stale_requeues(now - _REQUEUE_OVERDUE, _PRUNE_STEP):
             # Nothing can requeue it any more (its not_after has passed), so what the broker says now stays true.
             job = self.broker.get([letter.job.id])[0]
-            untouched = job is None or (job.state is JobState.DEAD and job.deaths == letter.job.deaths)
+            if job is None:
+                # Never retried, or retried, finished and forgotten: then history has a later run.
+                untouched = all(run.run <= letter.job.run for run in self.storage.job_executions(letter.job.id))
+            else:
+                untouched = job.state is JobState.DEAD and job.deaths == letter.job.deaths
             self.storage.finish_requeue(letter.job.id, letter.job.deaths, now=now, requeued=not untouched)
             _log.warning(
                 "finished a dead letter retry that was left half done",
@@ -121,7 +125,7 @@ class Recorder:
         if batch.malformed:
             _log.error("dropped outbox entries that cannot be read", extra={"fields": {"outbox": kind, "entries": batch.malformed}})
         self.broker.acknowledge(batch)
-        return len(rows)
+        return len(batch.receipt)
 
     def _store(self, rows: Sequence[Any], store: Callable[[Sequence[Any]], None]) -> None:
         # Halving finds the culprit: one row that storage will never take must not hold up those behind it.

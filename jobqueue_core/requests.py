@@ -110,7 +110,7 @@ def build_job(
         unique_for=_duration(options.unique_for, f"{at}unique_for"),
         metadata={} if options.metadata is None else check_metadata(options.metadata, f"{at}metadata", ours=ours),
         headers={} if options.headers is None else check_metadata(options.headers, f"{at}headers", ours=ours),
-        idempotency=options.idempotency,
+        idempotency=_idempotency(options.idempotency, f"{at}idempotency"),
     )
 
 
@@ -139,7 +139,7 @@ def _duration(value: Duration | None, field: str, *, positive: bool = False) -> 
     try:
         duration = to_timedelta(value)
     except (ValueError, TypeError) as error:
-        raise InvalidJob(field, str(error)) from error
+        raise InvalidJob(field, str(error)[:200]) from error
     if positive and not duration:
         raise InvalidJob(field, "must be longer than zero")
     return duration
@@ -150,9 +150,12 @@ def _instant(value: Any, field: str) -> datetime | None:
         return None
     if not isinstance(value, datetime):
         raise InvalidJob(field, f"expected a datetime, got {type(value).__name__}")
-    if value.tzinfo is None:
+    if value.utcoffset() is None:
         raise InvalidJob(field, f"{value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidJob(field, f"{value.isoformat()} lies outside of the years 1 to 9999") from error
 
 
 def _count(value: object, field: str) -> int | None:
@@ -160,6 +163,16 @@ def _count(value: object, field: str) -> int | None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10_000:
         raise InvalidJob(field, f"must be a whole number from 0 to 10000, not {value!r:.60}")
+    return value
+
+
+def _idempotency(value: object, field: str) -> Idempotency | None:
+    if value is None:
+        return None
+    if not isinstance(value, Idempotency):
+        raise InvalidJob(field, f"expected an Idempotency, got {type(value).__name__}")
+    _key(value.key, f"{field}.key")
+    _key(value.fingerprint, f"{field}.fingerprint")
     return value
 
 

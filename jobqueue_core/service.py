@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
@@ -12,10 +13,11 @@ import attrs
 from jobqueue_core.started import StartedTable
 
 if TYPE_CHECKING:
-    from jobqueue_core.app import App
-    from jobqueue_core.settings import Settings
+    # Nothing resolves the annotations below, and these imports would go round in a circle.
+    from jobqueue_core.app import App  # noqa: TC004 - see above
+    from jobqueue_core.settings import Settings  # noqa: TC004 - see above
 
-__all__ = ["CommandPlugin", "Exit", "ReloadableService", "Service", "ServicePlugin", "Stop", "StopLevel", "Supervision"]
+__all__ = ["CommandPlugin", "Exit", "Patience", "ReloadableService", "Service", "ServicePlugin", "Stop", "StopLevel", "Supervision"]
 
 
 class Exit(enum.IntEnum):
@@ -42,6 +44,15 @@ class StopLevel(enum.IntEnum):
     """Take nothing new, finish what runs within the grace, give the rest back."""
     AT_ONCE = 2
     """Give everything back now."""
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long to wait for a service that was told to stop before its process is ended."""
+
+    beyond_grace: timedelta = timedelta(seconds=15)
+    """On top of ``[worker] shutdown_timeout``: for giving back and flushing."""
+    at_once: timedelta = timedelta(seconds=5)
 
 
 class Stop:

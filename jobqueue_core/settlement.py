@@ -75,6 +75,7 @@ class Settler:
     def finish(self) -> None:
         """Let :meth:`run` return once nothing is left to settle."""
         self._finished.set()
+        self._holdings.ring_settler()
 
     def _settle(self, ended: list[tuple[Run, Outcome, float]]) -> None:
         if not ended:

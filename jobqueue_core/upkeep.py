@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.errors import BrokerError
+from jobqueue_core.job import DeadReason
+from jobqueue_core.observers import Observers
 from jobqueue_core.service import Exit, Stop
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from jobqueue_core.broker import Reclaimed, Upkeep
 
-__all__ = ["UpkeepService", "log_reclaimed"]
+__all__ = ["UpkeepService", "log_reclaimed", "tell_reclaimed"]
 
 _log = logging.getLogger("jobqueue.upkeep")
 _BATCH: Final = 200
@@ -30,23 +33,31 @@ class UpkeepService:
         broker: Whose chores.
         poll_interval: The longest time between two looks for due jobs.
         max_crashes: A job that has lost so many workers is dead.
+        observers: Told of jobs that have died so.
     """
 
-    def __init__(self, broker: Upkeep, *, poll_interval: timedelta, max_crashes: int) -> None:
+    def __init__(self, broker: Upkeep, *, poll_interval: timedelta, max_crashes: int, observers: Observers | None = None) -> None:
+        self._observers = observers or Observers()
         self._broker = broker
         self._poll_seconds = poll_interval.total_seconds()
         self._max_crashes = max_crashes
         self._bell = threading.Event()
         self._next = float("-inf")
+        self._due: list[float] = []
+        self._due_lock = threading.Lock()
         self._reclaim_at = float("-inf")
         self._prune_at = float("-inf")
         self._silent = False
 
     def due_in(self, delay: timedelta) -> None:
         """Say that a job will be due after *delay*, so that a short retry does not wait for the next look."""
+        if delay.total_seconds() >= self._poll_seconds:
+            return
         due = monotonic() + delay.total_seconds()
-        if due < self._next:
-            self._next = due
+        with self._due_lock:
+            heapq.heappush(self._due, due)
+            first = self._due[0] == due
+        if first:
             self._bell.set()
 
     def run(self, stop: Stop) -> Exit:
@@ -54,12 +65,24 @@ class UpkeepService:
         stop.listen(lambda _level: self._bell.set())
         while not stop.level:
             now = monotonic()
-            if now >= self._next:
+            if now >= self._next or self._is_due(now):
                 self._next = now + self._poll_seconds
                 self._chores(now, stop)
-            self._bell.wait(max(0.0, min(self._next - monotonic(), self._poll_seconds)))
+            self._bell.wait(max(0.0, self._wake_at() - monotonic()))
             self._bell.clear()
         return Exit.OK
+
+    def _is_due(self, now: float) -> bool:
+        with self._due_lock:
+            due = False
+            while self._due and self._due[0] <= now:
+                heapq.heappop(self._due)
+                due = True
+            return due
+
+    def _wake_at(self) -> float:
+        with self._due_lock:
+            return min(self._next, self._due[0]) if self._due else self._next
 
     def _chores(self, now: float, stop: Stop) -> None:
         try:
@@ -70,6 +93,7 @@ class UpkeepService:
                 while True:
                     reclaimed = self._broker.reclaim(_BATCH, max_crashes=self._max_crashes)
                     log_reclaimed(reclaimed)
+                    tell_reclaimed(reclaimed, self._observers)
                     if reclaimed.requeued + reclaimed.dead + reclaimed.cancelled < _BATCH or stop.level:
                         break
             if now - self._prune_at >= _PRUNE:
@@ -81,6 +105,13 @@ class UpkeepService:
             if not self._silent:
                 _log.warning("upkeep waits for the broker: %s", error)
             self._silent = True
+
+
+def tell_reclaimed(reclaimed: Reclaimed, observers: Observers) -> None:
+    """Tell observers of the jobs that died with their workers."""
+    if observers.dead is not None:
+        for letter in reclaimed.dead_letters:
+            observers.dead(letter.job, DeadReason.WORKER_LOST.value, letter.error)
 
 
 def log_reclaimed(reclaimed: Reclaimed) -> None:

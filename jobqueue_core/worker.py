@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-import os
-import resource
-import signal
-import socket
-import sys
 import threading
 import time
 import uuid
@@ -20,59 +14,51 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from jobqueue_core._version import __version__
-from jobqueue_core.attempt import Dead, Lease, Release
-from jobqueue_core.broker import RunningJob, TypeInfo, WorkerInfo
 from jobqueue_core.durations import Duration, to_timedelta
-from jobqueue_core.errors import BrokerError, HandlerError
+from jobqueue_core.errors import HandlerError
 from jobqueue_core.executor import Executor, JobDefaults, Plan
-from jobqueue_core.holdings import Holdings, Run, StartedJobs
-from jobqueue_core.job import DeadReason, Priority
+from jobqueue_core.holdings import Holdings, StartedJobs
+from jobqueue_core.intake import Intake
 from jobqueue_core.keeper import Keeper
-from jobqueue_core.middleware import Metrics, Middleware, log_runs
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
 from jobqueue_core.observers import Observers
+from jobqueue_core.presence import Presence, Summary
 from jobqueue_core.recorder import Recorder
-from jobqueue_core.requests import DEFAULT_QUEUE
 from jobqueue_core.runners.loop import LoopRunner
 from jobqueue_core.runners.threads import ThreadRunner
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
 from jobqueue_core.settlement import Settler
+from jobqueue_core.tuning import resident_bytes, stopped_by_signals, tuned
 from jobqueue_core.upkeep import UpkeepService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from jobqueue_core.app import App
     from jobqueue_core.client import JobQueue
+    from jobqueue_core.context import JobContext
     from jobqueue_core.handlers import Lifespan, Registry
+    from jobqueue_core.job import Job
 
 __all__ = ["Worker", "WorkerOptions"]
 
 _log = logging.getLogger("jobqueue.worker")
 _MARGIN_SHARE: Final = 0.1
 """Nothing is started in the last tenth of a lease."""
-_WAIT_SHARE: Final = 0.15
-_FIRST_PARK: Final = timedelta(seconds=15)
-_LAST_PARK: Final = timedelta(minutes=5)
 _MAX_LEAKED: Final = 5
 _STOP_NOTICE: Final = 1.0
 """How long handlers may take to notice a shutdown once the grace is over."""
 _FLUSH: Final = 5.0
-_SUMMARY: Final = 10.0
 _CHECK_RSS: Final = 1.0
-_FIRST_PAUSE: Final = 0.1
-_LAST_PAUSE: Final = 1.0
-_SWITCH_INTERVAL: Final = 0.0005
-"""Beside one handler thread that computes, the default of 5 ms costs two thirds of the throughput."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerOptions:
     """How a worker works; the defaults are those of ``[worker]``."""
 
-    queues: tuple[str, ...] = ("critical", "default", "low")
-    concurrency: int = 10
-    lease: timedelta = attrs.field(default=timedelta(seconds=30), converter=to_timedelta)
+    queues: tuple[str, ...] = attrs.field(default=("critical", "default", "low"), validator=attrs.validators.min_len(1))
+    concurrency: int = attrs.field(default=10, validator=attrs.validators.ge(1))
+    lease: timedelta = attrs.field(default=timedelta(seconds=30), converter=to_timedelta, validator=attrs.validators.ge(timedelta(seconds=1)))
     poll_interval: timedelta = attrs.field(default=timedelta(seconds=1), converter=to_timedelta)
     shutdown_timeout: timedelta = attrs.field(default=timedelta(seconds=30), converter=to_timedelta)
     upkeep_interval: timedelta = attrs.field(default=timedelta(seconds=1), converter=to_timedelta)
@@ -119,7 +105,7 @@ class Worker:
         supervision: Supervision | None = None,
     ) -> None:
         given: dict[str, Any] = {
-            "queues": queues and tuple(queues),
+            "queues": None if queues is None else tuple(queues),
             "concurrency": concurrency,
             "lease": lease,
             "shutdown_timeout": shutdown_timeout,
@@ -134,17 +120,15 @@ class Worker:
         self._defaults = defaults or JobDefaults()
         self._observers = observers or Observers()
         self._recorder = recorder
-        self._lease_seconds = self.options.lease.total_seconds()
         bundled: list[Middleware] = [log_runs] if _log.isEnabledFor(logging.DEBUG) else []
+        if self._observers.started is not None:
+            bundled.append(_telling(self._observers.started))
         layers = [*bundled, self.metrics.measure, *middleware]
         self._plans = self._make_plans(layers)
-        self._assemble(None if supervision is None else supervision.table)
         self._stop = Stop()
         self._recycle: str | None = None
-        self._started_at = self._broker.now()
-        self._types = self._published_types()
         self._watch_rss_at = 0.0
-        self._summary = _Summary()
+        self._assemble(None if supervision is None else supervision.table)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> Worker:
@@ -205,8 +189,9 @@ class Worker:
         Raises:
             Exception: What a handler module's lifespan raised.
         """
-        self._stop = stop or Stop()
-        with _tuned(), _signals(self._stop) if stop is None else contextlib.nullcontext():
+        if stop is not None:
+            stop.listen(self._stop.request)
+        with tuned(), stopped_by_signals(self._stop) if stop is None else contextlib.nullcontext():
             return self._run()
 
     def _run(self) -> Exit:
@@ -215,14 +200,14 @@ class Worker:
             self._loop.open(self._lifespans(), serve=any(plan.isolation == "async" for plan in self._plans.values()))
             if any(plan.isolation == "thread" for plan in self._plans.values()):
                 self._threads.start()
-            self._announce()
+            self._presence.announce()
             chores = Stop()
             side = [threading.Thread(target=self._upkeep.run, args=(chores,), name="jobqueue-upkeep", daemon=True)]
             if self._recorder is not None:
                 side.append(threading.Thread(target=self._recorder.run, args=(chores,), name="jobqueue-recorder", daemon=True))
             keeper = threading.Thread(target=self._keeper.run, name="jobqueue-keeper", daemon=True)
             settler = threading.Thread(target=self._settler.run, name="jobqueue-settle", daemon=True)
-            lessee = threading.Thread(target=self._lease_forever, name="jobqueue-lease", daemon=True)
+            lessee = threading.Thread(target=self._intake.run, args=(self._stop,), name="jobqueue-lease", daemon=True)
             for thread in (*side, keeper, settler, lessee):
                 thread.start()
             self._stop.wait()
@@ -235,7 +220,7 @@ class Worker:
         finally:
             self._threads.close()
             self._loop.close()
-        self._retire()
+        self._presence.retire(self._settler.counts, holds_nothing=self._holdings.idle())
         if self._stop.level is StopLevel.AT_ONCE:
             return Exit.AT_ONCE
         if abandoned:
@@ -266,138 +251,8 @@ class Worker:
         settler.join(_FLUSH + (0.0 if self._stop.level is StopLevel.AT_ONCE else _FLUSH))
         return len(stuck) + self._keeper.leaked
 
-    def _lease_forever(self) -> None:
-        pause = _FIRST_PAUSE
-        options, holdings = self.options, self._holdings
-        # A lease counts from when it was asked for: it must not be half over when the broker answers at last.
-        wait = min(options.poll_interval, options.lease * _WAIT_SHARE)
-        while not self._stop.level:
-            want, suspects = holdings.room()
-            if not want:
-                holdings.wait_for_room(options.poll_interval.total_seconds())
-                continue
-            sent = monotonic()
-            try:
-                leases = self._broker.lease(options.queues, want, worker_id=self.worker_id, lease_for=options.lease, wait=wait, suspects=suspects)
-            except BrokerError as error:
-                if pause == _FIRST_PAUSE:
-                    _log.warning("cannot lease, trying again: %s", error)
-                self._stop.wait(pause)
-                pause = min(pause * 2, _LAST_PAUSE)
-                continue
-            if pause != _FIRST_PAUSE:
-                _log.info("broker is back")
-            pause = _FIRST_PAUSE
-            runs = [run for lease in leases if (run := self._admit(lease, sent)) is not None]
-            if runs:
-                holdings.add(runs)
-
-    def _admit(self, lease: Lease, began: float) -> Run | None:
-        plan = self._plans.get(lease.job.type)
-        if plan is None:
-            self._park(lease, began)
-            return None
-        return Run(lease, plan, sent_at=began, valid_until=began + self._lease_seconds)
-
-    def _park(self, lease: Lease, began: float) -> None:
-        """Put off a job whose type has no handler here: 15 s, doubling to 5 min, dead after ``unknown_type_after``."""
-        job = lease.job
-        now = job.started_at or job.created_at
-        waited = timedelta(0) if job.unknown_since is None else now - job.unknown_since
-        if waited >= self._defaults.unknown_type_after:
-            run = Run(lease, Plan.missing(job.type), sent_at=began, valid_until=began + self._lease_seconds)
-            error = f"no worker has had a handler for {job.type!r} since {job.unknown_since}"
-            self._holdings.settle_unstarted(run, Dead(reason=DeadReason.NO_HANDLER, error=error))
-            return
-        # After n delays of 15 s * 2**k the job has waited 15 s * (2**n - 1): what it has waited tells the next delay.
-        delay = min(_FIRST_PARK + waited, _LAST_PARK)
-        _log.info("no handler", extra={"fields": {"job_id": job.id, "type": job.type, "queue": job.queue, "worker": self.worker_id}})
-        self._holdings.refuse(Release(lease=lease, delay=delay, unknown_type=True))
-
-    def _assemble(self, table: StartedJobs | None) -> None:
-        self._executor = Executor()
-        self._holdings = Holdings(
-            concurrency=self.options.concurrency, margin=self._lease_seconds * _MARGIN_SHARE, worker_id=self.worker_id, table=table
-        )
-        self._loop = LoopRunner(self._holdings, self._executor, concurrency=self.options.concurrency)
-        self._threads = ThreadRunner(self._holdings, self._executor, concurrency=self.options.concurrency)
-        self._upkeep = UpkeepService(
-            self._broker, poll_interval=min(self.options.upkeep_interval, self.options.poll_interval), max_crashes=self._defaults.max_crashes
-        )
-        self._settler = Settler(self._broker, self._holdings, worker_id=self.worker_id, observers=self._observers, due_in=self._upkeep.due_in)
-        self._keeper = Keeper(
-            broker=self._broker,
-            holdings=self._holdings,
-            executor=self._executor,
-            worker_id=self.worker_id,
-            lease_for=self.options.lease,
-            describe=self._describe,
-            runner_of=lambda run: self._loop if run.plan.isolation == "async" else self._threads,
-            also=self._watch_self,
-        )
-
-    # What it says of itself ------------------------------------------------------------------------------------------------------------
-
-    def _describe(self, running: Sequence[RunningJob]) -> WorkerInfo:
-        return WorkerInfo(
-            id=self.worker_id,
-            name=self.options.name or f"{socket.gethostname()}:{os.getpid()}",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            queues=self.options.queues,
-            concurrency=self.options.concurrency,
-            lease=self.options.lease,
-            started_at=self._started_at,
-            types=self._types,
-            running=tuple(running),
-            stopping=bool(self._stop.level),
-        )
-
-    def _published_types(self) -> tuple[TypeInfo, ...]:
-        return tuple(
-            TypeInfo(
-                type=spec.type,
-                queue=spec.options.queue or DEFAULT_QUEUE,
-                priority=spec.options.priority or Priority.MEDIUM,
-                description=spec.description,
-                payload_schema=spec.payload_schema(),
-                aliases=spec.options.aliases,
-            )
-            for spec in self.registry
-        )
-
-    def _announce(self) -> None:
-        info = self._describe(())
-        with contextlib.suppress(BrokerError):  # the keeper says so, and goes on trying
-            self._broker.beat(info)
-        _log.info(
-            "worker up",
-            extra={
-                "fields": {
-                    "worker": self.worker_id,
-                    "queues": list(self.options.queues),
-                    "concurrency": self.options.concurrency,
-                    "handlers": [spec.type for spec in self.registry],
-                }
-            },
-        )
-        if not len(self.registry):
-            _log.warning("no handlers are installed: every job will wait as unknown; install a handler package")
-        if self._observers.worker_up is not None:
-            self._observers.worker_up(info)
-
-    def _retire(self) -> None:
-        info = self._describe(())
-        if self._holdings.idle():
-            with contextlib.suppress(BrokerError):  # it will be forgotten when its heart has not beaten for a while
-                self._broker.leave(self.worker_id)
-        if self._observers.worker_down is not None:
-            self._observers.worker_down(info)
-        _log.info("worker down", extra={"fields": {"worker": self.worker_id, **dict(self._settler.counts)}})
-
     def _watch_self(self, now: float) -> None:
-        self._summary.log(now, self)
+        self._summary.log(now)
         if self._recycle or self._stop.level:
             return
         options = self.options
@@ -407,12 +262,64 @@ class Worker:
             self._recycle = f"max_jobs ({options.max_jobs}) reached"
         elif options.max_rss is not None and now - self._watch_rss_at >= _CHECK_RSS:
             self._watch_rss_at = now
-            if (size := _resident_bytes()) > options.max_rss:
+            if (size := resident_bytes()) > options.max_rss:
                 self._recycle = f"max_rss ({options.max_rss} bytes) reached: {size}"
         if self._recycle:
             self._stop.request()
 
     # Assembly --------------------------------------------------------------------------------------------------------------------------
+
+    def _assemble(self, table: StartedJobs | None) -> None:
+        options = self.options
+        self._executor = Executor()
+        self._holdings = Holdings(
+            concurrency=options.concurrency,
+            margin=options.lease.total_seconds() * _MARGIN_SHARE,
+            worker_id=self.worker_id,
+            table=table,
+            ask_again=self._broker.interrupt,
+        )
+        self._intake = Intake(
+            self._broker,
+            self._holdings,
+            self._plans,
+            queues=options.queues,
+            worker_id=self.worker_id,
+            lease_for=options.lease,
+            poll_interval=options.poll_interval,
+            unknown_type_after=self._defaults.unknown_type_after,
+        )
+        self._loop = LoopRunner(self._holdings, self._executor, concurrency=options.concurrency)
+        self._threads = ThreadRunner(self._holdings, self._executor, concurrency=options.concurrency)
+        self._presence = Presence(
+            self._broker,
+            self.registry,
+            self._observers,
+            self._stop,
+            worker_id=self.worker_id,
+            name=options.name,
+            queues=options.queues,
+            concurrency=options.concurrency,
+            lease=options.lease,
+        )
+        self._upkeep = UpkeepService(
+            self._broker,
+            poll_interval=min(options.upkeep_interval, options.poll_interval),
+            max_crashes=self._defaults.max_crashes,
+            observers=self._observers,
+        )
+        self._settler = Settler(self._broker, self._holdings, worker_id=self.worker_id, observers=self._observers, due_in=self._upkeep.due_in)
+        self._summary = Summary(self.worker_id, self.metrics, self._settler.counts)
+        self._keeper = Keeper(
+            broker=self._broker,
+            holdings=self._holdings,
+            executor=self._executor,
+            worker_id=self.worker_id,
+            lease_for=options.lease,
+            describe=self._presence.describe,
+            runner_of=lambda run: self._loop if run.plan.isolation == "async" else self._threads,
+            also=self._watch_self,
+        )
 
     def _make_plans(self, middleware: Sequence[Middleware]) -> dict[str, Plan]:
         plans: dict[str, Plan] = {}
@@ -433,79 +340,11 @@ class Worker:
         return list(found.values())
 
 
-class _Summary:
-    """One line every ten seconds in which something ran."""
+def _telling(started: Callable[[Job], None]) -> Middleware:
+    """Middleware that tells observers of each start."""
 
-    def __init__(self) -> None:
-        self._at = monotonic()
-        self._started = 0
-        self._counts: dict[str, int] = {}
+    def tell(ctx: JobContext, call_next: Next) -> Awaitable[object]:
+        started(ctx.job)
+        return call_next(ctx)
 
-    def log(self, now: float, worker: Worker) -> None:
-        """Log the line if it is time."""
-        elapsed = now - self._at
-        if elapsed < _SUMMARY:
-            return
-        counts, started = dict(worker._settler.counts), worker.metrics.started  # noqa: SLF001 - part of the worker
-        fresh = {name: counts.get(name, 0) - self._counts.get(name, 0) for name in ("completed", "failed", "dead")}
-        begun = started - self._started
-        self._at, self._counts, self._started = now, counts, started
-        if not begun and not any(fresh.values()):
-            return
-        p95 = max((value for one in worker.metrics.durations.values() if (value := one.percentile(0.95)) is not None), default=0.0)
-        _log.info(
-            "summary",
-            extra={
-                "fields": {
-                    "worker": worker.worker_id,
-                    "started": begun,
-                    **fresh,
-                    "rate": round(sum(fresh.values()) / elapsed, 1),
-                    "p95_ms": round(p95, 3),
-                }
-            },
-        )
-
-
-@contextlib.contextmanager
-def _tuned() -> Iterator[None]:
-    """Interpreter settings that were measured to pay for a worker; put back afterwards."""
-    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """SIGTERM and SIGINT raise *stop*, a second one to the utmost; only in the main thread, where Python lets us."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def told(_number: int, _frame: object) -> None:
-        # Not under the handler's own frame: it may have interrupted somebody who holds the lock that request() takes.
-        level = StopLevel.AT_ONCE if stop.level else StopLevel.GRACEFUL
-        threading.Thread(target=stop.request, args=(level,), daemon=True).start()
-
-    before = [(one, signal.signal(one, told)) for one in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        yield
-    finally:
-        for one, handler in before:
-            signal.signal(one, handler)
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        # Not Linux: the peak is all there is.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return pages * resource.getpagesize()
+    return tell

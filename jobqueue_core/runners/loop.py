@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from time import monotonic
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopRunner"]
 
 T = TypeVar("T")
+_log = logging.getLogger("jobqueue.worker")
 _SLICE: Final = 0.001
 _CLOSE: Final = 2.0
 
@@ -95,7 +97,14 @@ class LoopRunner:
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these through when a task that a handler has made raises them: no reason to end the worker.
+                _log.exception("a task of a handler tried to end the process")
+            else:
+                break
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 

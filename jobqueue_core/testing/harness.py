@@ -69,23 +69,28 @@ class Harness:
         concurrency: int = 4,
         retry: RetryPolicy | None = None,
     ) -> None:
+        registry = Registry.of(*handlers)
         self._folder = tempfile.TemporaryDirectory(prefix="jobqueue-harness-")
         url = f"sqlite:///{Path(self._folder.name, 'jobqueue.db').absolute()}"
         plugins = Plugins.load()
         self._app = App(load_settings(environ={}, overrides={"broker.plugin": "sqlite", "broker.url": url}, plugins=plugins), plugins)
         self._observers = Observers(observers)
-        self.registry = Registry.of(*handlers)
+        self.registry = registry
         self.queue = JobQueue(self._app.broker, self._app.storage, registry=self.registry, observers=self._observers)
         """The client on that file."""
         self.recorder = Recorder(broker=self._app.broker, storage=self._app.storage)
-        self.worker = Worker(
-            self.queue,
-            registry=self.registry,
-            middleware=middleware,
-            observers=self._observers,
-            options=WorkerOptions(queues=_ALL_QUEUES, concurrency=concurrency, upkeep_interval=timedelta(milliseconds=50)),
-            defaults=JobDefaults(retry=retry or RetryPolicy(base=timedelta(milliseconds=10), jitter="none"), max_retries=3),
-        )
+        try:
+            self.worker = Worker(
+                self.queue,
+                registry=self.registry,
+                middleware=middleware,
+                observers=self._observers,
+                options=WorkerOptions(queues=_ALL_QUEUES, concurrency=concurrency, upkeep_interval=timedelta(milliseconds=50)),
+                defaults=JobDefaults(retry=retry or RetryPolicy(base=timedelta(milliseconds=10), jitter="none"), max_retries=3),
+            )
+        except BaseException:
+            self._remove()
+            raise
         self._stop = Stop()
         self._thread = threading.Thread(target=self._main, name="jobqueue-harness")
         self._exit: Exit | None = None
@@ -138,10 +143,13 @@ class Harness:
         """Stop the worker and remove the file. Raises what broke the worker (a lifespan)."""
         self._stop.request()
         self._thread.join()
-        self.queue.close()
-        self._folder.cleanup()
+        self._remove()
         if self._broken is not None:
             raise self._broken
+
+    def _remove(self) -> None:
+        self.queue.close()
+        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,0 +1,62 @@
+"""How fast a worker is going, and so how much it may hold: what runs in some milliseconds, never more (DESIGN R1, R2)."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+__all__ = ["Pace"]
+
+_MAX_BUFFERED: Final = 400
+_BUFFER_SECONDS: Final = 0.006
+"""How much work may be buffered: so little that a more urgent job is hardly held up by it."""
+_QUICK_SECONDS: Final = 0.001
+_SETTLE_SECONDS: Final = 0.020
+"""Handlers quicker than the first may have as many runs unsettled as the broker settles in the second."""
+_MAX_QUICK: Final = 1_000
+_SHORTEST: Final = 0.005
+"""Seconds over which a rate can be told."""
+
+
+class Pace:
+    """Measures runs and settlements. Not locked: its owner is."""
+
+    def __init__(self) -> None:
+        self._finished = 0
+        self._mean_seconds = 1.0
+        self._settle_rate = 0.0
+        self._rate = 0.0
+        self._measured_at = monotonic()
+        self._measured_finished = 0
+
+    def finished(self, seconds: float) -> None:
+        """Count a run that took *seconds*."""
+        self._finished += 1
+        self._mean_seconds += (seconds - self._mean_seconds) * 0.05
+
+    def settled(self, count: int, seconds: float) -> None:
+        """Note that the broker settled *count* runs in *seconds*."""
+        rate = count / max(seconds, 1e-4)
+        self._settle_rate = rate if rate > self._settle_rate else 0.8 * self._settle_rate + 0.2 * rate
+
+    def measure(self) -> None:
+        """Bring the rate of runs up to date: it rises at once, and falls gradually."""
+        now = monotonic()
+        elapsed = now - self._measured_at
+        if elapsed < _SHORTEST:
+            return
+        rate = (self._finished - self._measured_finished) / elapsed
+        self._rate = rate if rate > self._rate else 0.7 * self._rate + 0.3 * rate
+        self._measured_at, self._measured_finished = now, self._finished
+
+    @property
+    def buffer(self) -> int:
+        """How many jobs may be buffered beyond the free slots: none while handlers are slow, hundreds for no-ops."""
+        return min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
+
+    def unsettled(self, concurrency: int) -> int:
+        """How many runs may be started and not settled: what a crash would repeat."""
+        budget = 2 * concurrency
+        if self._mean_seconds < _QUICK_SECONDS:
+            return max(budget, min(_MAX_QUICK, int(self._settle_rate * _SETTLE_SECONDS)))
+        return budget

@@ -1,0 +1,141 @@
+"""What a worker says of itself: to the broker, the log and observers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from jobqueue_core._version import __version__
+from jobqueue_core.broker import RunningJob, TypeInfo, WorkerInfo
+from jobqueue_core.errors import BrokerError
+from jobqueue_core.job import Priority
+from jobqueue_core.requests import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from jobqueue_core.broker import Broker
+    from jobqueue_core.handlers import Registry
+    from jobqueue_core.middleware import Metrics
+    from jobqueue_core.observers import Observers
+    from jobqueue_core.service import Stop
+
+__all__ = ["Presence", "Summary"]
+
+_log = logging.getLogger("jobqueue.worker")
+_SUMMARY: Final = 10.0
+
+
+class Presence:
+    """A worker's face.
+
+    Args:
+        broker: Where it beats.
+        registry: What it serves.
+        observers: Told when it comes and goes.
+        stop: Tells whether it is stopping.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        registry: Registry,
+        observers: Observers,
+        stop: Stop,
+        *,
+        worker_id: str,
+        name: str | None,
+        queues: Sequence[str],
+        concurrency: int,
+        lease: timedelta,
+    ) -> None:
+        self._broker = broker
+        self._observers = observers
+        self._stop = stop
+        self._still = WorkerInfo(
+            id=worker_id,
+            name=name or f"{socket.gethostname()}:{os.getpid()}",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            queues=tuple(queues),
+            concurrency=concurrency,
+            lease=lease,
+            started_at=broker.now(),
+            types=_published(registry),
+        )
+
+    def describe(self, running: Sequence[RunningJob] = ()) -> WorkerInfo:
+        """The heartbeat of a worker that is running *running*."""
+        return replace(self._still, running=tuple(running), stopping=bool(self._stop.level))
+
+    def announce(self) -> None:
+        """Say that it is up."""
+        info = self.describe()
+        with contextlib.suppress(BrokerError):  # the keeper says so, and goes on trying
+            self._broker.beat(info)
+        types = [one.type for one in info.types]
+        facts = {"worker": info.id, "queues": list(info.queues), "concurrency": info.concurrency, "handlers": types}
+        _log.info("worker up", extra={"fields": facts})
+        if not types:
+            _log.warning("no handlers are installed: every job will wait as unknown; install a handler package")
+        if self._observers.worker_up is not None:
+            self._observers.worker_up(info)
+
+    def retire(self, counts: Mapping[str, int], *, holds_nothing: bool) -> None:
+        """Say that it is down, with how many runs ended how."""
+        if holds_nothing:
+            with contextlib.suppress(BrokerError):  # it will be forgotten when its heart has not beaten for a while
+                self._broker.leave(self._still.id)
+        if self._observers.worker_down is not None:
+            self._observers.worker_down(self.describe())
+        _log.info("worker down", extra={"fields": {"worker": self._still.id, **counts}})
+
+
+class Summary:
+    """One line every ten seconds in which something ran."""
+
+    def __init__(self, worker_id: str, metrics: Metrics, counts: Mapping[str, int]) -> None:
+        self._worker_id = worker_id
+        self._metrics = metrics
+        self._counts = counts
+        self._at = monotonic()
+        self._started = 0
+        self._before: dict[str, int] = {}
+
+    def log(self, now: float) -> None:
+        """Log the line if it is time."""
+        elapsed = now - self._at
+        if elapsed < _SUMMARY:
+            return
+        counts, started = dict(self._counts), self._metrics.started
+        fresh = {name: counts.get(name, 0) - self._before.get(name, 0) for name in ("completed", "failed", "dead")}
+        begun = started - self._started
+        self._at, self._before, self._started = now, counts, started
+        if not begun and not any(fresh.values()):
+            return
+        p95 = max((value for one in self._metrics.durations.values() if (value := one.percentile(0.95)) is not None), default=0.0)
+        rate = round(sum(fresh.values()) / elapsed, 1)
+        facts = {"worker": self._worker_id, "started": begun, **fresh, "rate": rate, "p95_ms": round(p95, 3)}
+        _log.info("summary", extra={"fields": facts})
+
+
+def _published(registry: Registry) -> tuple[TypeInfo, ...]:
+    return tuple(
+        TypeInfo(
+            type=spec.type,
+            queue=spec.options.queue or DEFAULT_QUEUE,
+            priority=spec.options.priority or Priority.MEDIUM,
+            description=spec.description,
+            payload_schema=spec.payload_schema(),
+            aliases=spec.options.aliases,
+        )
+        for spec in registry
+    )

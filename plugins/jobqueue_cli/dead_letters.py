@@ -1,0 +1,197 @@
+"""``jobqueue dlq``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from jobqueue_cli.failures import failure_of
+from jobqueue_cli.pages import Page, collect
+from jobqueue_cli.parameters import LIMIT, PAYLOAD, Payload
+from jobqueue_cli.wording import counted
+from jobqueue_core.attempt import DeadLetterState
+from jobqueue_core.errors import Conflict, JobNotFound
+from jobqueue_core.storage import DeadLetterFilter
+
+if TYPE_CHECKING:
+    from jobqueue_cli.rendering import Columns
+    from jobqueue_cli.session import Cli
+    from jobqueue_core.operations import BulkResult
+
+__all__ = ["dlq"]
+
+C = TypeVar("C", bound=Callable[..., object])
+
+_COLUMNS: Final[Columns] = {
+    "JOB": "job_id",
+    "DEATH": "death",
+    "TYPE": "type",
+    "QUEUE": "queue",
+    "STATE": "state",
+    "REASON": "dead_reason",
+    "DIED": "died_at",
+    "ERROR": "error",
+}
+_GROUPS: Final[Columns] = {
+    "FINGERPRINT": "fingerprint",
+    "COUNT": "count",
+    "TYPE": "type",
+    "FIRST": "first_died_at",
+    "LAST": "last_died_at",
+    "EXAMPLE": "example_job_id",
+    "ERROR": "example_error",
+}
+
+
+def _filters(function: C) -> C:
+    for option in (
+        click.option("--fingerprint", metavar="TEXT", help="Only of this group; see 'jobqueue dlq groups'."),
+        click.option("--queue", metavar="NAME", help="Only of this queue."),
+        click.option("--type", "job_type", metavar="TYPE", help="Only of this job type."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+def dlq() -> None:
+    """List, retry or delete dead letters: jobs that will not be tried again by themselves."""
+
+
+@dlq.command("list")
+@_filters
+@click.option(
+    "--state", type=click.Choice([*(one.value for one in DeadLetterState), "all"]), default="open", show_default=True, help="In this state."
+)
+@click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
+@click.pass_obj
+def list_dead_letters(cli: Cli, *, job_type: str | None, queue: str | None, fingerprint: str | None, state: str, limit: int) -> None:
+    """List dead letters, latest death first."""
+    wanted = DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint, state=None if state == "all" else DeadLetterState(state))
+
+    def page(cursor: str | None, size: int) -> Page:
+        found = cli.operations.dead_letters(wanted, cursor=cursor, limit=size)
+        return Page(objects=[one.to_dict() for one in found.dead_letters], next=found.next)
+
+    cli.show_list(collect(cli, page, limit), _COLUMNS)
+
+
+@dlq.command()
+@_filters
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="At most so many.")
+@click.pass_obj
+def groups(cli: Cli, *, job_type: str | None, queue: str | None, fingerprint: str | None, limit: int) -> None:
+    """List open dead letters by what went wrong, largest group first."""
+    wanted = DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint)
+    cli.show_list([one.to_dict() for one in cli.operations.dead_letter_groups(wanted, limit=limit)], _GROUPS)
+
+
+@dlq.command()
+@click.argument("job_id", metavar="ID")
+@click.pass_obj
+def show(cli: Cli, job_id: str) -> None:
+    """Show the latest death of a job."""
+    cli.show(cli.operations.dead_letter(job_id).to_dict())
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All that are open now, instead of ids.")
+@_filters
+@click.option("--payload", type=PAYLOAD, metavar="JSON|@FILE|-", help="Another payload for it; with one id only.")
+@click.option("--dry-run", is_flag=True, help="With --all: only say how many.")
+@click.pass_obj
+def retry(
+    cli: Cli,
+    ids: tuple[str, ...],
+    *,
+    every: bool,
+    job_type: str | None,
+    queue: str | None,
+    fingerprint: str | None,
+    payload: Payload | None,
+    dry_run: bool,
+) -> None:
+    """Make dead jobs live again, by id or all that match."""
+    wanted = _chosen(ids, every=every, dry_run=dry_run, wanted=DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint))
+    if payload is not None and len(ids) != 1:
+        raise click.UsageError("--payload goes with one id")
+    if wanted is None:
+        replaced = {} if payload is None else {"payload": payload.value}
+        _each(cli, ids, lambda job_id: cli.operations.retry_dead_letter(job_id, **replaced).to_dict(), "job {} lives again")
+        return
+    with cli.progress("retrying dead letters") as update:
+        result = cli.operations.retry_dead_letters(wanted, dry_run=dry_run, progress=lambda step: update(step.done + step.skipped, step.matched))
+    cli.answer(result.to_dict(), _bulk_text(result, "retried"))
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All that are open now, instead of ids.")
+@_filters
+@click.option("--dry-run", is_flag=True, help="With --all: only say how many.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def delete(
+    cli: Cli, ids: tuple[str, ...], *, every: bool, job_type: str | None, queue: str | None, fingerprint: str | None, dry_run: bool, yes: bool
+) -> None:
+    """Discard dead letters, by id or all that match: they are not listed or retried any more."""
+    wanted = _chosen(ids, every=every, dry_run=dry_run, wanted=DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint))
+    if wanted is None:
+        cli.confirm(f"Discard {counted(len(ids), 'dead letter')}?", yes=yes)
+        _each(cli, ids, lambda job_id: _discard(cli, job_id), "dead letter of job {} is discarded")
+        return
+    if not dry_run:
+        matched = cli.operations.discard_dead_letters(wanted, dry_run=True).matched
+        cli.confirm(f"Discard {counted(matched, 'dead letter')}?", yes=yes)
+    with cli.progress("discarding dead letters") as update:
+        result = cli.operations.discard_dead_letters(wanted, dry_run=dry_run, progress=lambda step: update(step.done + step.skipped, step.matched))
+    cli.answer(result.to_dict(), _bulk_text(result, "discarded"))
+
+
+def _chosen(ids: Sequence[str], *, every: bool, dry_run: bool, wanted: DeadLetterFilter) -> DeadLetterFilter | None:
+    """The filter of a bulk action; None when ids were given.
+
+    Raises:
+        click.UsageError: Neither or both, or options that go with the other.
+    """
+    if bool(ids) == every:
+        raise click.UsageError("give ids, or --all with --type, --queue and --fingerprint to narrow it")
+    if every:
+        return wanted
+    if dry_run or wanted != DeadLetterFilter():
+        raise click.UsageError("--type, --queue, --fingerprint and --dry-run go with --all, not with ids")
+    return None
+
+
+def _each(cli: Cli, ids: Sequence[str], act: Callable[[str], dict[str, Any]], done: str) -> None:
+    """Act on each id; what fails is said, and does not keep the others from being tried."""
+    answers: list[dict[str, Any]] = []
+    for job_id in ids:
+        try:
+            answers.append(act(job_id))
+        except (JobNotFound, Conflict) as error:
+            if len(ids) == 1:
+                raise
+            failure = failure_of(error)
+            if failure is not None:
+                failure.show(as_json=cli.as_json)
+    shown = answers[0] if len(ids) == 1 else answers
+    if answers or cli.as_json:
+        cli.answer(shown, "\n".join(done.format(one.get("job_id") or one["id"]) for one in answers))
+    if len(answers) < len(ids):
+        cli.fail()
+
+
+def _discard(cli: Cli, job_id: str) -> dict[str, Any]:
+    cli.operations.discard_dead_letter(job_id)
+    return cli.operations.dead_letter(job_id).to_dict()
+
+
+def _bulk_text(result: BulkResult, verb: str) -> str:
+    if result.dry_run:
+        return f"{counted(result.matched, 'dead letter')} would be {verb}"
+    skipped = f", skipped {result.skipped} (acted on meanwhile, or their unique key is taken)" if result.skipped else ""
+    return f"{verb} {result.done} of {counted(result.matched, 'dead letter')}{skipped}"

@@ -1,0 +1,66 @@
+"""``jobqueue doctor``."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobqueue_cli.session import without_warnings
+from jobqueue_core.checks import Check, Finding
+from jobqueue_core.errors import JobQueueError
+
+if TYPE_CHECKING:
+    from jobqueue_cli.rendering import Columns
+    from jobqueue_cli.session import Cli
+    from jobqueue_core.app import App
+
+__all__ = ["doctor"]
+
+_COLUMNS: Final[Columns] = {
+    "": lambda one: "fixed" if one["fixed"] else one["level"],
+    "CHECK": "check",
+    "FINDING": "text",
+    "REMEDY": lambda one: one["remedy"] or "",
+}
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@click.option("--worker", is_flag=True, help="Only look whether a worker of this host lives: for container health checks.")
+@click.pass_obj
+def doctor(cli: Cli, *, fix: bool, worker: bool) -> None:
+    """Look for what is wrong, and what to do about it; exit 1 when something must be done."""
+    app = cli.app
+    checks = [Check(name="worker", run=_worker_here)] if worker else app.plugins.checks(app.settings)
+    with without_warnings():
+        findings = [(check.name, finding) for check in checks for finding in _examine(check, app, fix=fix)]
+    cli.show_list([_described(name, finding) for name, finding in findings], _COLUMNS)
+    if any(finding.level == "error" and not finding.fixed for _name, finding in findings):
+        cli.fail()
+
+
+def _examine(check: Check, app: App, *, fix: bool) -> list[Finding]:
+    try:
+        return check.run(app, fix)
+    except JobQueueError as error:
+        return [Finding(level="error", text=str(error))]
+    except Exception as error:  # noqa: BLE001 - a third party's check: one that breaks is a finding
+        return [Finding(level="error", text=f"the check itself broke: {type(error).__name__}: {error}")]
+
+
+def _worker_here(app: App, _fix: bool) -> list[Finding]:  # noqa: FBT001 - the signature of a check
+    host = socket.gethostname()
+    here = [one for one in app.operations.workers() if one.host == host]
+    if not here:
+        return [
+            Finding(
+                level="error", text=f"no worker of host {host} has said that it lives within the last 15 s", remedy="start one: jobqueue-run worker"
+            )
+        ]
+    return [Finding(level="ok", text=f"worker {one.name} lives (pid {one.pid}, {len(one.running)} of {one.concurrency} slots busy)") for one in here]
+
+
+def _described(name: str, finding: Finding) -> dict[str, Any]:
+    return {"check": name, **finding.to_dict()}

@@ -1,0 +1,139 @@
+"""The rig of the fault tests: a real ``jobqueue-run``, a real handler package, real signals; what ran is counted outside of the queue.
+
+Handlers note each start in a file opened with O_APPEND, so that no crash can hide one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import attrs
+import pytest
+
+from jobqueue_core import JobQueue, JobState
+
+_HANDLERS = '''
+import asyncio, os, time
+from jobqueue_core import JobContext, handler
+
+def note(ctx):
+    file = os.open(os.environ["RIG_RUNS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(file, f"{ctx.job.id} {ctx.run} {ctx.attempt} {os.getpid()}\\n".encode())
+    os.close(file)
+
+@handler("rig.thread")
+def in_thread(payload, ctx: JobContext):
+    note(ctx)
+    time.sleep(payload["seconds"])
+
+@handler("rig.async")
+async def in_loop(payload, ctx: JobContext):
+    note(ctx)
+    await asyncio.sleep(payload["seconds"])
+
+@handler("rig.die")
+def die(payload, ctx: JobContext):
+    note(ctx)
+    os.kill(os.getpid(), payload["signal"])
+    time.sleep(10)
+'''
+
+
+@attrs.define
+class Rig:
+    """One folder with its own database, config and handler package, and the processes started on it."""
+
+    folder: Path
+    queue: JobQueue
+    processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``jobqueue-run`` in a process group of its own."""
+        environ = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL", "JOBQUEUE_CONFIG")}
+        environ |= {"RIG_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(self.folder / "site")}
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jobqueue_core.run", "-c", str(self.folder / "jobqueue.toml"), *arguments],
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def enqueue(self, count: int, job_type: str = "rig.thread", *, seconds: float = 0.004) -> list[str]:
+        """Enqueue *count* jobs that take *seconds* each."""
+        answers = self.queue.enqueue_many([{"type": job_type, "payload": {"seconds": seconds}} for _ in range(count)])
+        assert {answer.status for answer in answers} == {"created"}
+        return [answer.job.id for answer in answers if answer.job is not None]
+
+    def runs(self) -> list[tuple[str, int, int, int]]:
+        """Every start of a handler: job, run, attempt, process."""
+        path = self.folder / "runs"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(job, int(run), int(attempt), int(pid)) for job, run, attempt, pid in (line.split() for line in lines)]
+
+    def states(self, ids: list[str]) -> Counter[JobState | None]:
+        """How many of the jobs are in which state."""
+        return Counter(job.state if job else None for at in range(0, len(ids), 500) for job in self.queue.broker.get(ids[at : at + 500]))
+
+    def log(self) -> str:
+        """What the processes have logged."""
+        return (self.folder / "log").read_text()
+
+    def wait(self, condition: Callable[[], object], what: str, *, within: float = 60.0) -> None:
+        """Wait until *condition* holds; fail with the end of the log if it does not."""
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {within} s: {what}\n{self.log()[-4000:]}")
+            time.sleep(0.01)
+
+    def all_completed(self, ids: list[str]) -> bool:
+        """Whether every job has completed."""
+        return self.states(ids) == {JobState.COMPLETED: len(ids)}
+
+    def kill(self) -> None:
+        """SIGKILL everything that was started."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A rig on the embedded default with a short lease."""
+    site = tmp_path / "site"
+    facts = site / "rig_handlers-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (site / "rig_handlers.py").write_text(_HANDLERS)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: rig-handlers\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[jobqueue.handlers]\nrig = rig_handlers\n")
+    config = tmp_path / "jobqueue.toml"
+    config.write_text(
+        dedent("""
+        [worker]
+        lease = "2s"
+        concurrency = 10
+        shutdown_timeout = "5s"
+        [log]
+        format = "console"
+        """)
+    )
+    queue = JobQueue.from_config(config)
+    one = Rig(tmp_path, queue)
+    try:
+        yield one
+    finally:
+        one.kill()
+        queue.close()

@@ -1,0 +1,163 @@
+"""Workers that are killed, stopped and doubled (FAULTS: F1, F3, W1, W4 to W6, W10, W15) on the embedded default."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobqueue_core import JobState
+from jobqueue_core.attempt import ExecutionState
+
+if TYPE_CHECKING:
+    from conftest import Rig
+
+CONCURRENCY = 10
+LEASE = 2.0
+
+
+@pytest.mark.parametrize("job_type", ["rig.thread", "rig.async"])
+def test_no_job_is_lost_when_the_whole_process_group_is_killed_five_times(rig: Rig, job_type: str) -> None:
+    ids = rig.enqueue(1_500, job_type)
+    dice = random.Random(7)
+    for _ in range(5):
+        target = len(rig.runs()) + dice.randint(40, 200)
+        process = rig.start()
+        rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = rig.start()
+    # No new traffic: what the dead workers held comes back by itself.
+    rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+    runs = rig.runs()
+    assert len(runs) - len(ids) <= 5 * 2 * CONCURRENCY
+    assert max(Counter((job, run) for job, run, _, _ in runs).values()) == 1
+    queue = rig.queue.operations.queue("default")
+    assert (queue.completed, queue.dead, queue.processing, queue.waiting) == (1_500, 0, 0, 0)
+
+
+def test_history_has_each_run_once_after_kills(rig: Rig) -> None:
+    ids = rig.enqueue(300)
+    for _ in range(2):
+        target = len(rig.runs()) + 60
+        process = rig.start()
+        rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = rig.start()
+    rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+    for job_id in ids:
+        executions = rig.queue.operations.job_executions(job_id)
+        assert [one.run for one in executions] == sorted({one.run for one in executions})
+        assert [one.state for one in executions] == [ExecutionState.LOST] * (len(executions) - 1) + [ExecutionState.COMPLETED]
+
+
+def test_two_workers_on_one_file_run_nothing_twice(rig: Rig) -> None:
+    ids = rig.enqueue(1_000)
+    processes = [rig.start("worker"), rig.start("worker")]
+    rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(15) for process in processes] == [0, 0]
+
+    runs = rig.runs()
+    assert Counter(job for job, _, _, _ in runs) == dict.fromkeys(ids, 1)
+    assert len({pid for _, _, _, pid in runs}) == 2
+
+
+def test_a_graceful_stop_loses_nothing_and_repeats_nothing(rig: Rig) -> None:
+    ids = rig.enqueue(300, seconds=0.1)
+    process = rig.start()
+    rig.wait(lambda: len(rig.runs()) >= 30, "some jobs run")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+    states = rig.states(ids)
+    assert set(states) == {JobState.COMPLETED, JobState.QUEUED}
+    assert states[JobState.COMPLETED] == len(rig.runs())
+    second = rig.start()
+    rig.wait(lambda: rig.all_completed(ids), "the rest completes")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(10) == 0
+    assert Counter(job for job, _, _, _ in rig.runs()) == dict.fromkeys(ids, 1)
+
+
+def test_jobs_longer_than_the_grace_are_given_back_without_an_attempt_and_start_elsewhere_at_once(rig: Rig) -> None:
+    ids = rig.enqueue(5, "rig.async", seconds=60)
+    process = rig.start("--set", "worker.shutdown_timeout=1s")
+    rig.wait(lambda: len(rig.runs()) == 5, "all jobs run")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(1 + 2 + 2) == 0
+    assert rig.states(ids) == {JobState.QUEUED: 5}
+
+    rig.start()
+    rig.wait(lambda: len(rig.runs()) == 10, "they start again", within=5)
+    assert {(run, attempt) for _, run, attempt, _ in rig.runs()[5:]} == {(2, 1)}
+
+
+def test_a_second_signal_gives_everything_back_at_once_and_exits_4(rig: Rig) -> None:
+    ids = rig.enqueue(5, "rig.async", seconds=60)
+    process = rig.start()
+    rig.wait(lambda: len(rig.runs()) == 5, "all jobs run")
+    process.send_signal(signal.SIGTERM)
+    rig.wait(lambda: "stopping" in rig.log(), "it has heard the first signal")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 4
+    assert time.monotonic() - began < 4
+    assert rig.states(ids) == {JobState.QUEUED: 5}
+
+
+def test_handlers_that_do_not_end_are_abandoned_with_exit_3_and_their_jobs_given_back(rig: Rig) -> None:
+    ids = rig.enqueue(3, "rig.thread", seconds=60)
+    process = rig.start("--set", "worker.shutdown_timeout=1s")
+    rig.wait(lambda: len(rig.runs()) == 3, "all jobs run")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(8) == 3
+    assert rig.states(ids) == {JobState.QUEUED: 3}
+
+
+def test_children_stop_by_themselves_when_only_the_supervisor_is_killed(rig: Rig) -> None:
+    ids = rig.enqueue(300, seconds=0.05)
+    process = rig.start()
+    rig.wait(lambda: len(rig.runs()) >= 30, "some jobs run")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    rig.wait(lambda: not _group_lives(process.pid), "the children end", within=10)
+
+    states = rig.states(ids)
+    assert set(states) == {JobState.COMPLETED, JobState.QUEUED}
+    assert states[JobState.COMPLETED] == len(rig.runs())
+
+
+def test_a_job_that_kills_its_worker_is_dead_after_max_crashes_and_its_neighbours_complete(rig: Rig) -> None:
+    killer = rig.queue.enqueue("rig.die", {"signal": int(signal.SIGSEGV)})
+    ids = rig.enqueue(40, seconds=0.02)
+    rig.start()
+    rig.wait(lambda: rig.all_completed(ids), "the neighbours complete")
+    rig.wait(lambda: rig.states([killer.id]) == {JobState.DEAD: 1}, "the killer is dead")
+
+    job = rig.queue.get(killer.id)
+    assert job is not None
+    assert (job.dead_reason, job.crashes, job.run) == ("worker_lost", 3, 3)
+    assert "SIGSEGV" in (job.last_error or "")
+    assert sum(1 for one, _, _, _ in rig.runs() if one == killer.id) == 3
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
