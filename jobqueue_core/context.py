@@ -153,6 +153,9 @@ class JobLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in 
             text = str(msg) % args if args else str(msg)
         except Exception:  # noqa: BLE001 - the handler's own objects: a line for the log must not fail its job
             text = f"{msg if isinstance(msg, str) else type(msg)} (its arguments cannot be shown)"
+        if (shown := encodable(text)) != text:
+            # No stream or collector could write half a character.
+            text, msg, args = shown, shown, ()
         self._context.keep_line(logging.getLevelName(level).lower(), text)
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, msg, *args, **kwargs)

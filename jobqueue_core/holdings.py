@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from jobqueue_core.attempt import Lease, Outcome, Release
-from jobqueue_core.pace import Pace
+from jobqueue_core.pace import LONGEST_BUFFER_SECONDS, Pace
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -362,6 +362,18 @@ class Holdings:
                 if not run.started_at and not run.done and run.lease.token in self.held:
                     self._remove_waiting(run)
                     self._give_back(run, delay)
+
+    def trim(self) -> None:
+        """Give back what is buffered beyond what handlers, slower now than when it was leased, will start soon (DESIGN R1)."""
+        now = monotonic()
+        with self._lock:
+            self._pace.measure()
+            keep = max(self._concurrency - len(self.running), self._pace.longest_buffer)
+            for ready in self._ready.values():
+                for run in list(ready)[keep:]:
+                    if now - run.buffered_at >= LONGEST_BUFFER_SECONDS:
+                        ready.remove(run)
+                        self._give_back(run)
 
     def settle_unstarted(self, run: Run, outcome: Outcome) -> None:
         """Settle a run whose handler is not there to be started."""

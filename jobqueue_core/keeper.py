@@ -77,10 +77,11 @@ class Keeper:
             self._watch(run, now)
         self._try(lambda: self._report(active))
         self._try(lambda: self._renew(held, now))
+        self.holdings.trim()
         self._return_late(held, now)
         if now - self._beat_at >= _BEAT:
             self._beat_at = now
-            self._try(lambda: self.broker.beat(self.describe(_running(active))))
+            self._try(lambda: self._beat(active))
         self.also(now)
 
     def end(self, run: Run, reason: StopReason, now: float) -> None:
@@ -120,16 +121,21 @@ class Keeper:
         elif reason == "timeout" and now - run.stopped_at >= _GRACE:
             self.write_off(run)
 
-    def _report(self, active: list[Run]) -> None:
+    def _beat(self, active: list[Run]) -> bool:
+        self.broker.beat(self.describe(_running(active)))
+        return True
+
+    def _report(self, active: list[Run]) -> bool:
         reports = [report for run in active if (report := collect_report(run)) is not None]
         if reports:
             self.broker.report(reports, worker_id=self.worker_id)
+        return bool(reports)
 
-    def _renew(self, held: list[Run], now: float) -> None:
+    def _renew(self, held: list[Run], now: float) -> bool:
         third = self.lease_for.total_seconds() / 3
         due = [run for run in held if now - run.renewed_at >= (min(_ASK, third) if run.started_at and not run.done else third)]
         if not due:
-            return
+            return False
         tokens = [run.lease.token for run in due]
         answer = self.broker.renew(tokens, worker_id=self.worker_id, lease_for=self.lease_for)
         kept = [token for token in tokens if token not in answer.lost]
@@ -142,6 +148,7 @@ class Keeper:
             for run in due:
                 if run.lease.token in answer.cancel_requested and run.started_at and not run.done:
                     self.end(run, "cancel", now)
+        return True
 
     def _return_late(self, held: list[Run], now: float) -> None:
         third = self.lease_for.total_seconds() / 3
@@ -149,16 +156,17 @@ class Keeper:
         if late:
             self.holdings.give_back(late)
 
-    def _try(self, call: Callable[[], None]) -> None:
+    def _try(self, call: Callable[[], bool]) -> None:
+        """Make a call that says whether the broker was asked at all: only its answer shows that it is back."""
         try:
-            call()
+            answered = call()
         except BrokerError as error:
             if not self._silent:
                 lease = format_duration(self.lease_for)
                 _log.warning("broker away: %s; nothing new is started beyond the leases held (%s)", error, lease)
             self._silent = True
         else:
-            self._silent = False
+            self._silent = self._silent and not answered
 
 
 def _running(active: list[Run]) -> list[RunningJob]:

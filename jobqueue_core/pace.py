@@ -5,11 +5,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final
 
-__all__ = ["Pace"]
+__all__ = ["LONGEST_BUFFER_SECONDS", "Pace"]
 
 _MAX_BUFFERED: Final = 400
 _BUFFER_SECONDS: Final = 0.006
 """How much work may be buffered: so little that a more urgent job is hardly held up by it."""
+LONGEST_BUFFER_SECONDS: Final = 0.050
+"""More work than this is not kept buffered, even when it was leased as less."""
 _QUICK_SECONDS: Final = 0.001
 _SETTLE_SECONDS: Final = 0.020
 """Handlers quicker than the first may have as many runs unsettled as the broker settles in the second."""
@@ -46,13 +48,19 @@ class Pace:
         if elapsed < _SHORTEST:
             return
         rate = (self._finished - self._measured_finished) / elapsed
-        self._rate = rate if rate > self._rate else 0.7 * self._rate + 0.3 * rate
+        # The longer the sample, the more it says.
+        self._rate = rate if rate > self._rate else self._rate + (rate - self._rate) * min(1.0, max(0.3, elapsed / LONGEST_BUFFER_SECONDS))
         self._measured_at, self._measured_finished = now, self._finished
 
     @property
     def buffer(self) -> int:
         """How many jobs may be buffered beyond the free slots: none while handlers are slow, hundreds for no-ops."""
         return min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
+
+    @property
+    def longest_buffer(self) -> int:
+        """How many jobs may stay buffered, when handlers have become slower than they were when these were leased."""
+        return int(self._rate * LONGEST_BUFFER_SECONDS)
 
     def unsettled(self, concurrency: int) -> int:
         """How many runs may be started and not settled: what a crash would repeat."""

@@ -39,7 +39,8 @@ class LoopRunner:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._main, name="jobqueue-loop", daemon=True)
-        self._lifespans = contextlib.AsyncExitStack()
+        self._lifespans: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
         self._closed = False
         self.current: Run | None = None
         """The run whose handler has the loop just now, for telling who blocks it."""
@@ -57,14 +58,28 @@ class LoopRunner:
         self._call(self._open(list(lifespans), serve=serve))
 
     async def _open(self, lifespans: list[tuple[Lifespan, list[Plan]]], *, serve: bool) -> None:
-        for manager, plans in lifespans:
-            resources = await self._lifespans.enter_async_context(manager())
-            for plan in plans:
-                plan.resources = resources
+        entered: asyncio.Future[None] = self._loop.create_future()
+        self._lifespans = self._loop.create_task(self._live(lifespans, entered))
+        await entered
         if serve:
             self._holdings.serve("async", lambda count: self._soon(self._resume, count))
             for _ in range(self._concurrency):
                 self._spawn()
+
+    async def _live(self, lifespans: list[tuple[Lifespan, list[Plan]]], entered: asyncio.Future[None]) -> None:
+        """Enter the lifespans, and leave them in the same task: context variables and cancel scopes belong to the task that set them."""
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                for manager, plans in lifespans:
+                    resources = await stack.enter_async_context(manager())
+                    for plan in plans:
+                        plan.resources = resources
+                entered.set_result(None)
+                await self._leave.wait()
+        except BaseException as error:
+            if entered.done():
+                raise
+            entered.set_exception(error)
 
     def stop(self, run: Run) -> None:
         """Cancel the handler at its next await."""
@@ -79,13 +94,20 @@ class LoopRunner:
         self._soon(answered)
 
     def close(self) -> None:
-        """Cancel the coroutines, leave the lifespans and stop the loop."""
+        """Cancel the coroutines, leave the lifespans and stop the loop.
+
+        Raises:
+            Exception: What a lifespan raised when it was left.
+        """
         if not self._thread.is_alive():
             return
-        with contextlib.suppress(TimeoutError):
+        try:
             self._call(self._close(), timeout=_CLOSE * 3)
-        self._soon(self._loop.stop)
-        self._thread.join(_CLOSE)
+        except TimeoutError:
+            _log.warning("the event loop or a lifespan does not end; it is left behind")
+        finally:
+            self._soon(self._loop.stop)
+            self._thread.join(_CLOSE)
 
     async def _close(self) -> None:
         self._closed = True
@@ -93,7 +115,9 @@ class LoopRunner:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE)
-        await asyncio.wait_for(self._lifespans.aclose(), _CLOSE)
+        self._leave.set()
+        if self._lifespans is not None:
+            await asyncio.wait_for(self._lifespans, _CLOSE)
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -20,7 +20,7 @@ import pytest
 
 from jobqueue_core import JobQueue, JobState
 
-_HANDLERS = '''
+_HANDLERS = """
 import asyncio, os, time
 from jobqueue_core import JobContext, handler
 
@@ -44,7 +44,7 @@ def die(payload, ctx: JobContext):
     note(ctx)
     os.kill(os.getpid(), payload["signal"])
     time.sleep(10)
-'''
+"""
 
 
 @attrs.define

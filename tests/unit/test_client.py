@@ -13,8 +13,6 @@ from typing import Any
 
 import attrs
 import pytest
-from jobqueue_sqlite.broker import SqliteBroker
-from jobqueue_sqlite.storage import SqliteStorage
 
 from jobqueue_core import Conflict, InvalidJob, Job, JobNotFound, JobQueue, JobState, Priority, Registry, WaitTimeout, handler
 from jobqueue_core.broker import Enqueued, TypeInfo
@@ -22,6 +20,8 @@ from jobqueue_core.errors import BrokerUnavailable, QueueFull
 from jobqueue_core.job import Idempotency, NewJob, new_job_id
 from jobqueue_core.observers import Observer, Observers
 from jobqueue_core.testing.factories import completed, worker_info
+from jobqueue_sqlite.broker import SqliteBroker
+from jobqueue_sqlite.storage import SqliteStorage
 
 MIB = 1 << 20
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -227,7 +227,9 @@ def test_a_route_is_found_here_then_among_running_workers_then_by_default() -> N
         TypeInfo(type="remote", queue="far", priority=Priority.CRITICAL, aliases=("old.remote",)),
     ]
     queue = client(producer, registry=Registry.of(send))
-    routes = {name: (job.queue, job.priority) for name in ("email.send", "mail.send", "remote", "old.remote", "unknown") for job in [queue.enqueue(name)]}
+    routes = {
+        name: (job.queue, job.priority) for name in ("email.send", "mail.send", "remote", "old.remote", "unknown") for job in [queue.enqueue(name)]
+    }
     assert routes == {
         "email.send": ("mail", Priority.HIGH),
         "mail.send": ("mail", Priority.HIGH),
@@ -285,9 +287,7 @@ def test_the_registry_is_made_when_it_is_first_needed() -> None:
 
 
 def finish(queue: JobQueue, job: Job, result: bytes = b"42") -> None:
-    leases = queue.broker.lease(
-        [job.queue], 1, worker_id="worker-1", lease_for=timedelta(seconds=30), wait=timedelta(seconds=5), suspects=1
-    )
+    leases = queue.broker.lease([job.queue], 1, worker_id="worker-1", lease_for=timedelta(seconds=30), wait=timedelta(seconds=5), suspects=1)
     assert queue.broker.settle([completed(leases[0], result)], worker_id="worker-1") == [True]
 
 

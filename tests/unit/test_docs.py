@@ -62,6 +62,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs a program in an empty folder, beside the files that its page tells the reader to write."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
 
     def run(block: Block) -> None:
         for other in blocks_of(block.page):
@@ -79,8 +80,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
                 value()
 
     yield run
+    # By where they lie, not by name: a page has a folder "tests", and so have we.
     written = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-    for name in [name for name in sys.modules if name.partition(".")[0] in written]:
+    for name in [name for name in sys.modules if name not in known and name.partition(".")[0] in written]:
         del sys.modules[name]
 
 

@@ -1,0 +1,289 @@
+"""The recorder: outbox to storage, nothing lost, nothing doubled, nothing held up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution
+from jobqueue_core.broker import OutboxBatch
+from jobqueue_core.errors import BrokerUnavailable, StorageRejected, StorageUnavailable
+from jobqueue_core.recorder import Recorder
+from jobqueue_core.service import Exit, Stop
+from jobqueue_core.storage import DeadLetterFilter, ExecutionFilter
+from jobqueue_core.testing import ManualClock
+from jobqueue_core.testing.factories import completed, dead_letter, died, execution, new_jobs
+from jobqueue_sqlite.broker import SqliteBroker
+from jobqueue_sqlite.storage import SqliteStorage
+
+SECOND = timedelta(seconds=1)
+
+
+class Storage:
+    """A real storage that can be away, and can refuse single rows for good."""
+
+    def __init__(self, storage: SqliteStorage) -> None:
+        self._storage = storage
+        self.away = False
+        self.poison: set[str] = set()
+        self.calls = 0
+
+    def _check(self, ids: Sequence[str]) -> None:
+        self.calls += 1
+        if self.away:
+            raise StorageUnavailable("away")
+        if self.poison.intersection(ids):
+            raise StorageRejected("poison")
+
+    def record_executions(self, executions: Sequence[Execution], *, record: Any) -> None:
+        self._check([one.job_id for one in executions])
+        self._storage.record_executions(executions, record=record)
+
+    def record_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        self._check([one.job.id for one in dead_letters])
+        self._storage.record_dead_letters(dead_letters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+class Desk:
+    def __init__(self, path: Path) -> None:
+        self.clock = ManualClock()
+        self.broker = SqliteBroker(path / "broker.db", clock=self.clock)
+        self.storage = Storage(SqliteStorage(path / "storage.db"))
+        self.recorder = self.another()
+
+    def another(self, **options: Any) -> Recorder:
+        return Recorder(broker=self.broker, storage=self.storage, **options)  # type: ignore[arg-type]  # by delegation
+
+    def run(self, count: int, *, dying: bool = False) -> list[str]:
+        """Let jobs run, and return their ids in the order of their records."""
+        self.broker.enqueue(new_jobs(count))
+        ids: list[str] = []
+        while leases := self.broker.lease(["default"], 200, worker_id="w", lease_for=30 * SECOND, wait=timedelta(0), suspects=0):
+            assert all(self.broker.settle([died(one) if dying else completed(one) for one in leases], worker_id="w"))
+            ids += [one.job.id for one in leases]
+        return ids
+
+    def recorded(self) -> list[str]:
+        cursor, found = None, []
+        while True:
+            page = self.storage.executions(ExecutionFilter(), cursor=cursor, offset=0, limit=500)
+            found += [one.job_id for one in page.executions]
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    def letters(self) -> list[str]:
+        page = self.storage.dead_letters(DeadLetterFilter(), cursor=None, offset=0, limit=500)
+        return [letter.job.id for letter in page.dead_letters]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.broker.close()
+    desk.storage.close()
+
+
+def test_all_that_waits_is_moved_once(desk: Desk) -> None:
+    ids = desk.run(30) + desk.run(20, dying=True)
+    assert desk.recorder.record_waiting() == 70, "50 executions and 20 dead letters"
+    assert sorted(desk.recorded()) == sorted(ids)
+    assert sorted(desk.letters()) == sorted(ids[30:])
+    assert desk.recorder.record_waiting() == 0
+    assert (desk.broker.outbox_lag().history, desk.broker.outbox_lag().dead) == (0, 0)
+
+
+def test_more_than_one_batch_is_moved(desk: Desk) -> None:
+    ids = desk.run(2_300)
+    assert desk.recorder.record_waiting() == 2_300
+    assert sorted(desk.recorded()) == sorted(ids)
+
+
+@pytest.mark.parametrize("positions", [{0}, {49}, {0, 1, 2}, {7, 23, 41}, set(range(50))], ids=str)
+def test_rows_that_storage_refuses_hold_up_no_others(desk: Desk, positions: set[int]) -> None:
+    ids = desk.run(50, dying=True)
+    desk.storage.poison = {ids[position] for position in positions}
+    desk.recorder.record_waiting()
+    taken = sorted(set(ids) - desk.storage.poison)
+    assert sorted(desk.recorded()) == sorted(desk.letters()) == taken
+    assert desk.broker.outbox_lag().history == 0
+
+
+def test_one_bad_row_among_a_thousand_costs_few_calls(desk: Desk) -> None:
+    ids = desk.run(1_000)
+    desk.storage.poison = {ids[613]}
+    desk.recorder.record_waiting()
+    assert len(desk.recorded()) == 999
+    assert desk.storage.calls < 30
+
+
+def test_while_storage_is_away_everything_waits_and_afterwards_everything_is_there(desk: Desk) -> None:
+    desk.storage.away = True
+    ids = desk.run(10, dying=True)
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable):
+            desk.recorder.record_waiting()
+    assert (desk.broker.outbox_lag().history, desk.broker.outbox_lag().dead) == (10, 10)
+    desk.storage.away = False
+    desk.recorder.record_waiting()
+    assert sorted(desk.recorded()) == sorted(desk.letters()) == sorted(ids)
+
+
+def test_a_crash_between_storing_and_acknowledging_doubles_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = desk.run(10, dying=True)
+
+    def away(_batch: OutboxBatch) -> None:
+        raise BrokerUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.broker, "acknowledge", away)
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable):
+                desk.recorder.record_waiting()
+    desk.recorder.record_waiting()
+    assert sorted(desk.recorded()) == sorted(desk.letters()) == sorted(ids)
+
+
+def test_several_recorders_at_once_double_nothing(desk: Desk) -> None:
+    ids = desk.run(500, dying=True)
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        desk.another().record_waiting()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(desk.recorded()) == sorted(desk.letters()) == sorted(ids)
+    assert desk.storage.statistics(since=desk.clock() - timedelta(hours=1), until=desk.clock() + timedelta(hours=1)).overall.total == 500
+
+
+def test_entries_that_cannot_be_read_hold_up_no_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = execution()
+    batches = [OutboxBatch(kind="history", receipt=("1",), malformed=1), OutboxBatch(kind="history", executions=(good,), receipt=("2",))]
+    acknowledged: list[tuple[str, ...]] = []
+
+    def outbox(kind: str, _limit: int) -> OutboxBatch:
+        return batches.pop(0) if kind == "history" and batches else OutboxBatch(kind="dead")
+
+    monkeypatch.setattr(desk.broker, "outbox", outbox)
+    monkeypatch.setattr(desk.broker, "acknowledge", lambda batch: acknowledged.append(batch.receipt))
+    desk.recorder.record_waiting()
+    assert acknowledged == [("1",), ("2",)]
+    assert desk.recorded() == [good.job_id]
+
+
+@pytest.mark.parametrize(("record", "rows"), [("all", 2), ("failures", 1), ("none", 0)])
+def test_what_becomes_a_row_is_a_choice_and_what_is_counted_is_not(desk: Desk, record: Any, rows: int) -> None:
+    desk.run(1)
+    desk.run(1, dying=True)
+    desk.another(record=record).record_waiting()
+    assert len(desk.recorded()) == rows
+    assert len(desk.letters()) == 1
+    assert desk.storage.statistics(since=desk.clock() - timedelta(hours=1), until=desk.clock() + timedelta(hours=1)).overall.total == 2
+
+
+# Half-done retries ---------------------------------------------------------------------------------------------------------------------
+
+
+def half_done(desk: Desk) -> DeadLetter:
+    desk.run(1, dying=True)
+    desk.recorder.record_waiting()
+    letter = desk.storage.dead_letter(desk.letters()[0])
+    assert letter is not None
+    assert desk.storage.begin_requeue(letter.job.id, letter.job.deaths, now=desk.clock())
+    return letter
+
+
+def state(desk: Desk, letter: DeadLetter) -> DeadLetterState:
+    found = desk.storage.dead_letter(letter.job.id)
+    assert found is not None
+    return found.state
+
+
+def test_a_retry_that_never_reached_the_broker_is_open_again_after_half_a_minute(desk: Desk) -> None:
+    letter = half_done(desk)
+    desk.clock.advance(29 * SECOND)
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUEING
+    desk.clock.advance(2 * SECOND)
+    desk.recorder.tidy()
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.OPEN
+
+
+def test_a_retry_that_reached_the_broker_is_known_as_done(desk: Desk) -> None:
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    desk.clock.advance(31 * SECOND)
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUED
+
+
+def test_a_retry_whose_job_the_broker_does_not_know_is_open_again(desk: Desk) -> None:
+    letter = dead_letter(died_at=desk.clock())
+    desk.storage.record_dead_letters([letter])
+    assert desk.storage.begin_requeue(letter.job.id, letter.job.deaths, now=desk.clock())
+    desk.clock.advance(31 * SECOND)
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.OPEN
+
+
+def test_a_retry_whose_job_has_finished_and_been_forgotten_since_is_known_as_done(desk: Desk) -> None:
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    assert desk.run(0) == [letter.job.id]
+    desk.recorder.record_waiting()
+    desk.clock.advance(timedelta(days=2))
+    desk.broker.prune(100)
+    assert desk.broker.get([letter.job.id]) == [None]
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUED
+
+
+def test_rows_past_their_retention_are_forgotten_and_open_dead_letters_never(desk: Desk) -> None:
+    desk.run(5)
+    desk.run(1, dying=True)
+    desk.recorder.record_waiting()
+    desk.clock.advance(timedelta(days=31))
+    desk.another(retention=timedelta(days=30)).tidy()
+    assert (desk.recorded(), len(desk.letters())) == ([], 1)
+
+
+# As a service --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_it_goes_on_when_storage_comes_back_and_records_what_is_there_when_it_is_stopped(desk: Desk) -> None:
+    desk.storage.away = True
+    ids = desk.run(3)
+    stop, ends = Stop(), []
+    thread = threading.Thread(target=lambda: ends.append(desk.recorder.run(stop)))
+    thread.start()
+    _until(lambda: desk.storage.calls >= 2)
+    desk.storage.away = False
+    _until(lambda: len(desk.recorded()) == 3)
+    ids += desk.run(2)
+    stop.request()
+    thread.join(10)
+    assert ends == [Exit.OK]
+    assert sorted(desk.recorded()) == sorted(ids)
+
+
+def _until(true: Any) -> None:
+    for _ in range(1_000):
+        if true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not happen within 10 s")
