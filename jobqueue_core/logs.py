@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 if TYPE_CHECKING:
-    from jobqueue_core.sections import LogSection
+    from jobqueue_core.settings.sections import LogSection
 
 __all__ = ["ConsoleFormatter", "JsonFormatter", "configure"]
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.check:
         # What is sent while the rest is imported waits until somebody listens.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    from jobqueue_core import starting
+    from jobqueue_core.supervision import starting
 
     wanted = starting.Wanted(roles=tuple(given.roles), config=given.config, overrides=_overrides(given))
     return starting.check(wanted) if given.check else starting.start(wanted)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
-from jobqueue_core.started import StartedTable
+from jobqueue_core.supervision.started import StartedTable
 
 if TYPE_CHECKING:
     # Nothing resolves the annotations below, and these imports would go round in a circle.

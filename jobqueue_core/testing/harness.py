@@ -23,7 +23,6 @@ from jobqueue_core.broker import JobFilter
 from jobqueue_core.client import JobQueue
 from jobqueue_core.durations import Duration, to_timedelta
 from jobqueue_core.errors import WaitTimeout
-from jobqueue_core.executor import JobDefaults
 from jobqueue_core.handlers import Registry
 from jobqueue_core.job import Job, JobState
 from jobqueue_core.observers import Observer, Observers
@@ -33,6 +32,7 @@ from jobqueue_core.retry import RetryPolicy
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.settings import load_settings
 from jobqueue_core.worker import Worker, WorkerOptions
+from jobqueue_core.worker.executor import JobDefaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -39,7 +39,7 @@ _HANDLERS: Final[Columns] = {
 @click.pass_obj
 def plugins(cli: Cli) -> None:
     """List plugins and handler packages: what each offers, whether it is in use, and what is wrong with it."""
-    from jobqueue_core.inventory import inventory
+    from jobqueue_core.plugins.inventory import inventory
 
     cli.show_list([one.to_dict() for one in inventory(cli.app.plugins, cli.app.settings)], _PLUGINS)
 

@@ -21,9 +21,9 @@ from datetime import timedelta
 from pathlib import Path
 from jobqueue_core import logs
 from jobqueue_core.app import App
-from jobqueue_core.signalpipe import SignalPipe
+from jobqueue_core.supervision.signalpipe import SignalPipe
 from jobqueue_core.service import Patience
-from jobqueue_core.supervisor import Supervisor
+from jobqueue_core.supervision.supervisor import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36  # as if this were the first process of a container
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -14,10 +14,10 @@ import pytest
 
 from jobqueue_core import Discard, Job, JobContext, JobState, Priority, Retry, RetryPolicy, Snooze, handler
 from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Dead, Outcome, Retrying, Returned, Snoozed
-from jobqueue_core.executor import Executor, JobDefaults, Plan
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import DeadReason
 from jobqueue_core.payload import MAX_RESULT
+from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
 
 if TYPE_CHECKING:
     from jobqueue_core.context import StopReason

@@ -13,12 +13,12 @@ from jobqueue_core import Job, JobState, Priority, handler
 from jobqueue_core.attempt import Completed, Lease, Report, Retrying
 from jobqueue_core.broker import Renewal, WorkerInfo
 from jobqueue_core.errors import BrokerUnavailable
-from jobqueue_core.executor import Executor, JobDefaults, Plan
 from jobqueue_core.handlers import inspect_handler
-from jobqueue_core.holdings import Holdings, Run
 from jobqueue_core.job import new_job_id
-from jobqueue_core.keeper import Keeper
 from jobqueue_core.testing.factories import worker_info
+from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.keeper import Keeper
 
 LEASE = 30.0
 

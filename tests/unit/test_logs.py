@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobqueue_core.logs import ConsoleFormatter, JsonFormatter, configure
-from jobqueue_core.sections import LogSection
+from jobqueue_core.settings.sections import LogSection
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobqueue_core.broker import Reclaimed
 from jobqueue_core.errors import BrokerUnavailable, PluginError
-from jobqueue_core.lostworkers import LostWorker, LostWorkers
+from jobqueue_core.supervision.lostworkers import LostWorker, LostWorkers
 from jobqueue_core.testing.factories import dead_letter
 
 WORKER = LostWorker(worker_id="w1", started=frozenset({"j1"}), error="worker lost: killed by SIGKILL")

@@ -12,9 +12,9 @@ import pytest
 
 from jobqueue_core import Job, JobContext, JobState, Priority, handler
 from jobqueue_core.attempt import Completed, Dead, Outcome, Retrying
-from jobqueue_core.executor import Executor, JobDefaults, Plan
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
+from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
 
 JOB = Job(
     id="01890a5d-ac96-774b-bcce-b302099a8057",

@@ -17,12 +17,12 @@ import pytest
 from jobqueue_core import ConfigError, PluginError, handler, hookimpl, hookspecs
 from jobqueue_core.broker import PROTOCOL, BrokerPlugin
 from jobqueue_core.checks import Check
-from jobqueue_core.inventory import inventory
 from jobqueue_core.observers import Observer
 from jobqueue_core.plugins import Plugins
-from jobqueue_core.sections import BrokerSection, RunSection, StorageSection
+from jobqueue_core.plugins.inventory import inventory
 from jobqueue_core.service import CommandPlugin, ServicePlugin
 from jobqueue_core.settings import Settings, load_settings
+from jobqueue_core.settings.sections import BrokerSection, RunSection, StorageSection
 from jobqueue_core.storage import StoragePlugin
 
 ROOT = Path(__file__).parents[2]

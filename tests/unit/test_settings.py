@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from jobqueue_core import ConfigError, hookimpl
 from jobqueue_core.broker import BrokerPlugin
-from jobqueue_core.configfile import CONFIG_VARIABLE
 from jobqueue_core.durations import format_duration
 from jobqueue_core.options import OptionError, Size, between, option, options_of
 from jobqueue_core.plugins import Plugins
 from jobqueue_core.retry import RetryPolicy
-from jobqueue_core.sections import CORE_SECTIONS, BrokerSection, RetrySection, WorkerSection
 from jobqueue_core.service import ServicePlugin
 from jobqueue_core.settings import Settings, load_settings
+from jobqueue_core.settings.configfile import CONFIG_VARIABLE
+from jobqueue_core.settings.sections import CORE_SECTIONS, BrokerSection, RetrySection, WorkerSection
 from jobqueue_core.storage import StoragePlugin
 from jobqueue_core.urls import redact
 

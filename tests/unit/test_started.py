@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobqueue_core.started import StartedTable, capacity_for
+from jobqueue_core.supervision.started import StartedTable, capacity_for
 
 FIRST = "0192f0c4-7a3b-7def-8abc-000000000001"
 SECOND = "0192f0c4-7a3b-7def-8abc-000000000002"
@@ -81,7 +81,7 @@ def test_a_table_without_slots_still_says_whether_its_process_finished() -> None
 def test_what_a_process_wrote_can_be_read_after_it_was_killed(table: StartedTable) -> None:
     script = f"""
 import os, sys, time
-from jobqueue_core.started import StartedTable
+from jobqueue_core.supervision.started import StartedTable
 table = StartedTable.attach({table.fd})
 table.set(2, {FIRST!r})
 print("set", flush=True)

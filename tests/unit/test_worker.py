@@ -21,13 +21,13 @@ import pytest
 from jobqueue_core import Discard, HandlerError, Job, JobContext, JobQueue, JobState, Registry, RetryPolicy, Snooze, Worker, handler, lifespan
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.errors import BrokerUnavailable
-from jobqueue_core.executor import JobDefaults
 from jobqueue_core.job import DeadReason
 from jobqueue_core.observers import Observer, Observers
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel
 from jobqueue_core.testing import ManualClock
 from jobqueue_core.worker import WorkerOptions
+from jobqueue_core.worker.executor import JobDefaults
 from jobqueue_sqlite.broker import SqliteBroker
 from jobqueue_sqlite.storage import SqliteStorage
 
@@ -872,7 +872,7 @@ def test_a_worker_that_stops_while_the_broker_is_away_ends_all_the_same(shop: Sh
 
 @pytest.mark.parametrize("kind", ["stuck", "stuck.async"])
 def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.keeper._GRACE", 0.1)
+    monkeypatch.setattr("jobqueue_core.worker.keeper._GRACE", 0.1)
     let_go = threading.Event()
 
     @handler("stuck", timeout="50ms", max_retries=0)
@@ -896,7 +896,7 @@ def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop
 
 
 def test_after_several_stuck_handlers_the_worker_asks_for_a_fresh_process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.keeper._GRACE", 0.02)
+    monkeypatch.setattr("jobqueue_core.worker.keeper._GRACE", 0.02)
     let_go = threading.Event()
 
     @handler("stuck", timeout="20ms", max_retries=0)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from jobqueue_core.discovery import Origin, describe
 from jobqueue_core.errors import PluginError
 from jobqueue_core.plugins import HandlerSource, PluginFault, Plugins
+from jobqueue_core.plugins.discovery import Origin, describe
 
 if TYPE_CHECKING:
     from jobqueue_core.settings import Settings

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final
 from jobqueue_core import logs
 from jobqueue_core.app import App
 from jobqueue_core.errors import BrokerUnavailable, ConfigError, HandlerError, PluginError, StorageUnavailable
-from jobqueue_core.overrides import read_overrides
 from jobqueue_core.service import Exit, Patience, ReloadableService, Service, ServicePlugin, Stop, StopLevel, Supervision
-from jobqueue_core.signalpipe import SignalPipe
-from jobqueue_core.started import StartedTable
+from jobqueue_core.settings.overrides import read_overrides
+from jobqueue_core.supervision.signalpipe import SignalPipe
+from jobqueue_core.supervision.started import StartedTable
 
 if TYPE_CHECKING:
     from jobqueue_core.handlers import Registry
@@ -130,7 +130,7 @@ def end(status: Exit) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="jobqueue_core.child", description="For jobqueue-run only.")
+    parser = argparse.ArgumentParser(prog="jobqueue_core.supervision.child", description="For jobqueue-run only.")
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--table", type=int, required=True)
     parser.add_argument("--worker-id", required=True)

@@ -14,14 +14,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from jobqueue_core.attempt import Lease, Outcome, Release
-from jobqueue_core.pace import LONGEST_BUFFER_SECONDS, Pace
+from jobqueue_core.worker.pace import LONGEST_BUFFER_SECONDS, Pace
 
 if TYPE_CHECKING:
     from asyncio import Task
     from collections.abc import Callable, Iterable, Sequence
 
     from jobqueue_core.context import JobContext
-    from jobqueue_core.executor import Plan
+    from jobqueue_core.worker.executor import Plan
 
 __all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
 

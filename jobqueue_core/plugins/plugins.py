@@ -15,10 +15,10 @@ import attrs
 
 from jobqueue_core._version import __version__
 from jobqueue_core.broker import PROTOCOL, BrokerPlugin
-from jobqueue_core.catalogue import CORE, Catalogue, Kind, PluginFault
-from jobqueue_core.discovery import Offered, Origin, describe, discover
 from jobqueue_core.errors import JobQueueError, PluginError
-from jobqueue_core.sections import CORE_SECTIONS
+from jobqueue_core.plugins.catalogue import CORE, Catalogue, Kind, PluginFault
+from jobqueue_core.plugins.discovery import Offered, Origin, describe, discover
+from jobqueue_core.settings.sections import CORE_SECTIONS
 
 if TYPE_CHECKING:
     from jobqueue_core.checks import Check

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue_core.broker import Consumer
-    from jobqueue_core.holdings import Holdings, Run
     from jobqueue_core.observers import Observers
+    from jobqueue_core.worker.holdings import Holdings, Run
 
 __all__ = ["Settler", "collect_report"]
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue_core.durations import format_duration
-from jobqueue_core.structuring import KeyPath, Problem, value_at
+from jobqueue_core.settings.structuring import KeyPath, Problem, value_at
 from jobqueue_core.urls import redact
 
 if TYPE_CHECKING:
-    from jobqueue_core.configfile import ConfigFile
+    from jobqueue_core.settings.configfile import ConfigFile
 
 __all__ = ["COMMAND_LINE", "Draft"]
 

@@ -16,20 +16,20 @@ import attrs
 
 from jobqueue_core.durations import Duration, to_timedelta
 from jobqueue_core.errors import HandlerError
-from jobqueue_core.executor import Executor, JobDefaults, Plan
-from jobqueue_core.holdings import Holdings, StartedJobs
-from jobqueue_core.intake import Intake
-from jobqueue_core.keeper import Keeper
 from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
 from jobqueue_core.observers import Observers
-from jobqueue_core.presence import Presence, Summary
 from jobqueue_core.recorder import Recorder
-from jobqueue_core.runners.loop import LoopRunner
-from jobqueue_core.runners.threads import ThreadRunner
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
-from jobqueue_core.settlement import Settler
-from jobqueue_core.tuning import resident_bytes, stopped_by_signals, tuned
 from jobqueue_core.upkeep import UpkeepService
+from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.holdings import Holdings, StartedJobs
+from jobqueue_core.worker.intake import Intake
+from jobqueue_core.worker.keeper import Keeper
+from jobqueue_core.worker.presence import Presence, Summary
+from jobqueue_core.worker.runners.loop import LoopRunner
+from jobqueue_core.worker.runners.threads import ThreadRunner
+from jobqueue_core.worker.settlement import Settler
+from jobqueue_core.worker.tuning import resident_bytes, stopped_by_signals, tuned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

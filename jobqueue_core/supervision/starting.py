@@ -18,13 +18,13 @@ import attrs
 from jobqueue_core import logs
 from jobqueue_core._version import __version__
 from jobqueue_core.app import App
-from jobqueue_core.child import UNUSABLE, check_handlers, close, end, open_service, report
 from jobqueue_core.errors import ConfigError, PluginError
-from jobqueue_core.overrides import read_overrides
 from jobqueue_core.service import Exit, Patience, ServicePlugin, Stop, StopLevel
-from jobqueue_core.signalpipe import SignalPipe
-from jobqueue_core.structuring import did_you_mean
-from jobqueue_core.supervisor import Supervisor
+from jobqueue_core.settings.overrides import read_overrides
+from jobqueue_core.settings.structuring import did_you_mean
+from jobqueue_core.supervision.child import UNUSABLE, check_handlers, close, end, open_service, report
+from jobqueue_core.supervision.signalpipe import SignalPipe
+from jobqueue_core.supervision.supervisor import Supervisor
 from jobqueue_core.urls import redact
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.attempt import Dead, Lease, Release
 from jobqueue_core.errors import BrokerError
-from jobqueue_core.executor import Plan
-from jobqueue_core.holdings import Run
 from jobqueue_core.job import DeadReason
+from jobqueue_core.worker.executor import Plan
+from jobqueue_core.worker.holdings import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jobqueue_core.broker import Consumer
-    from jobqueue_core.holdings import Holdings
     from jobqueue_core.service import Stop
+    from jobqueue_core.worker.holdings import Holdings
 
 __all__ = ["Intake"]
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from jobqueue_core.configfile import read_config
 from jobqueue_core.errors import ConfigError
-from jobqueue_core.plugins import Plugins
 from jobqueue_core.retry import RetryPolicy
-from jobqueue_core.sections import (
+from jobqueue_core.settings.configfile import read_config
+from jobqueue_core.settings.sections import (
     CORE_SECTIONS,
     BrokerSection,
     HistorySection,
@@ -29,6 +28,9 @@ from jobqueue_core.sections import (
     StorageSection,
     WorkerSection,
 )
+
+if TYPE_CHECKING:
+    from jobqueue_core.plugins import Plugins
 
 __all__ = ["Settings", "load_settings"]
 
@@ -92,8 +94,10 @@ def load_settings(
     Raises:
         ConfigError: With every problem found, each naming its source, key path, value and what is allowed.
     """
-    # Here, because whoever is given settings (tests, a client made from parts) need not pay for reading them.
-    from jobqueue_core.loading import Loader
+    # Here, because whoever is given settings (tests, a client made from parts) need not pay for reading them; and plugins, which read our
+    # sections, come before settings, which read plugins' sections.
+    from jobqueue_core.plugins import Plugins
+    from jobqueue_core.settings.loading import Loader
 
     loader = Loader(read_config(path, environ), Plugins.load() if plugins is None else plugins)
     loader.read_environment(environ)

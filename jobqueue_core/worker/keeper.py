@@ -17,10 +17,10 @@ import attrs
 from jobqueue_core.broker import Consumer, RunningJob, WorkerInfo
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
-from jobqueue_core.executor import Executor
-from jobqueue_core.holdings import Holdings, Run
-from jobqueue_core.runners import Runner
-from jobqueue_core.settlement import collect_report
+from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.runners import Runner
+from jobqueue_core.worker.settlement import collect_report
 
 if TYPE_CHECKING:
     from jobqueue_core.context import StopReason

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from jobqueue_core.app import App
-from jobqueue_core.childprocess import Ending, Process, Word
-from jobqueue_core.lostworkers import LostWorker, LostWorkers
 from jobqueue_core.service import Exit, Patience, ServicePlugin, StopLevel
-from jobqueue_core.started import capacity_for
+from jobqueue_core.supervision.childprocess import Ending, Process, Word
+from jobqueue_core.supervision.lostworkers import LostWorker, LostWorkers
+from jobqueue_core.supervision.started import capacity_for
 
 if TYPE_CHECKING:
-    from jobqueue_core.signalpipe import SignalPipe
+    from jobqueue_core.supervision.signalpipe import SignalPipe
 
 __all__ = ["Supervisor"]
 

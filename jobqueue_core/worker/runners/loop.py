@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from jobqueue_core.executor import Executor, Plan
     from jobqueue_core.handlers import Lifespan
-    from jobqueue_core.holdings import Holdings, Run
+    from jobqueue_core.worker.executor import Executor, Plan
+    from jobqueue_core.worker.holdings import Holdings, Run
 
 __all__ = ["LoopRunner"]
 

@@ -7,8 +7,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from jobqueue_core.executor import Executor
-    from jobqueue_core.holdings import Holdings, Run
+    from jobqueue_core.worker.executor import Executor
+    from jobqueue_core.worker.holdings import Holdings, Run
 
 __all__ = ["ThreadRunner"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from jobqueue_core.broker import BrokerPlugin
-from jobqueue_core.draft import COMMAND_LINE, Draft
+from jobqueue_core.settings.draft import COMMAND_LINE, Draft
 from jobqueue_core.storage import StoragePlugin
 from jobqueue_core.urls import absolute_sqlite_url, scheme_of
 

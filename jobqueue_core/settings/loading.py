@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_origin
 
-from jobqueue_core.connections import choose_connections
-from jobqueue_core.draft import COMMAND_LINE, Draft
-from jobqueue_core.environment import from_environment
 from jobqueue_core.options import options_of
-from jobqueue_core.sections import CORE_SECTIONS
-from jobqueue_core.structuring import Problem, did_you_mean, make_converter, structure
+from jobqueue_core.settings.connections import choose_connections
+from jobqueue_core.settings.draft import COMMAND_LINE, Draft
+from jobqueue_core.settings.environment import from_environment
+from jobqueue_core.settings.sections import CORE_SECTIONS
+from jobqueue_core.settings.structuring import Problem, did_you_mean, make_converter, structure
 
 if TYPE_CHECKING:
-    from jobqueue_core.configfile import ConfigFile
     from jobqueue_core.plugins import Plugins
+    from jobqueue_core.settings.configfile import ConfigFile
 
 __all__ = ["Loader"]
 

@@ -9,9 +9,9 @@ import attrs
 import pluggy
 
 from jobqueue_core import hookspecs
-from jobqueue_core.discovery import Origin, describe
-from jobqueue_core.hookcheck import implemented, misfits, wrong_answer
-from jobqueue_core.sections import CORE_SECTIONS
+from jobqueue_core.plugins.discovery import Origin, describe
+from jobqueue_core.plugins.hookcheck import implemented, misfits, wrong_answer
+from jobqueue_core.settings.sections import CORE_SECTIONS
 
 __all__ = ["CORE", "Catalogue", "Kind", "PluginFault"]
 

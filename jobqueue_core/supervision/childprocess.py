@@ -15,7 +15,7 @@ from typing import Final, Literal
 import attrs
 
 from jobqueue_core.service import Exit
-from jobqueue_core.started import StartedTable
+from jobqueue_core.supervision.started import StartedTable
 
 __all__ = ["Ending", "Process", "Word"]
 
@@ -64,7 +64,7 @@ class Ending:
 
 
 class Process:
-    """A running child. *arguments* are those of ``jobqueue_core.child`` that say what to run and with which settings.
+    """A running child. *arguments* are those of ``jobqueue_core.supervision.child`` that say what to run and with which settings.
 
     Raises:
         OSError: It could not be started.
@@ -86,7 +86,7 @@ class Process:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                [sys.executable, *_path_flags(), "-m", "jobqueue_core.child", *handed, *arguments],
+                [sys.executable, *_path_flags(), "-m", "jobqueue_core.supervision.child", *handed, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(reader, self._table.fd),
             )

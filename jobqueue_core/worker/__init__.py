@@ -1,0 +1,5 @@
+"""The worker: takes jobs, runs their handlers and settles how they ended. A thread for each of these, and one that keeps what is held."""
+
+from jobqueue_core.worker.worker import Worker, WorkerOptions
+
+__all__ = ["Worker", "WorkerOptions"]
