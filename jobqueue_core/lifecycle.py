@@ -130,8 +130,6 @@ def conclude(job: Job, outcome: Outcome, *, now: datetime, duration: timedelta, 
             after = replace(ran, state=JobState.QUEUED)
         case _:
             assert_never(outcome)
-    if letter is not None:
-        letter = replace(letter, job=replace(letter.job, max_retries=max_retries))
     execution = _execution(job, state, now, error=error, duration=duration, max_retries=max_retries, after=after)
     return Conclusion(job=after, execution=execution, dead_letter=letter)
 

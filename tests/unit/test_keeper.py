@@ -153,6 +153,16 @@ def test_what_has_not_started_within_a_third_of_a_lease_is_given_back(watch: Wat
     assert set(watch.holdings.held) == {running.lease.token}
 
 
+def test_what_slow_handlers_will_not_start_soon_is_given_back_at_the_next_tick(watch: Watch) -> None:
+    running = [watch.hold() for _ in range(4)]
+    for run in [watch.hold(started=False) for _ in range(6)]:
+        run.buffered_at -= 0.06
+    watch.holdings._pace._measured_at -= 1  # a second in which nothing has ended
+    watch.tick(0.1)
+    assert len(watch.holdings.releases()) == 6
+    assert set(watch.holdings.held) == {run.lease.token for run in running}
+
+
 def test_a_run_past_its_deadline_is_asked_to_stop_once(watch: Watch) -> None:
     run = watch.hold(timeout="5s")
     watch.tick(4.9)

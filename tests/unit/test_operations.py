@@ -369,6 +369,20 @@ def test_a_bulk_retry_of_a_type_that_dies_again_ends_and_has_run_each_job_once_m
     assert {len(office.operations.job_executions(job.id)) for job in jobs} == {2}
 
 
+def test_a_bulk_action_ends_also_when_it_is_asked_for_deaths_up_to_a_later_time(office: Office) -> None:
+    office.queue.enqueue_many([{"type": "t"}] * 300)
+    office.kill_all()
+    steps: list[int] = []
+
+    def die_again(_: BulkResult) -> None:
+        steps.append(office.kill_all())
+        assert len(steps) < 10, "it does not end"
+
+    wanted = DeadLetterFilter(died_before=office.clock() + timedelta(days=1))
+    assert office.operations.retry_dead_letters(wanted, progress=die_again) == BulkResult(matched=300, done=300)
+    assert sum(steps) == 300
+
+
 def test_a_dry_run_only_counts(office: Office) -> None:
     job = office.kill()
     for act in (office.operations.retry_dead_letters, office.operations.discard_dead_letters):
