@@ -197,8 +197,10 @@ def test_a_death_makes_a_dead_letter_that_holds_the_job_as_it_died() -> None:
     assert letter is not None
     assert (letter.job.deaths, letter.job.dead_reason, letter.error, letter.traceback) == (1, DeadReason.DISCARDED, "Discard: no", "trace")
     assert letter.fingerprint
-    assert letter.job.max_retries == 3, "what counted for the run that died"
-    assert conclusion.job.max_retries is None, "what was not given at enqueue stays unset in the job"
+    assert letter.job == conclusion.job
+    assert letter.job.max_retries is None, "what was not given at enqueue stays unset, so that a retry asks the handler anew"
+    assert conclusion.execution is not None
+    assert conclusion.execution.max_retries == 3, "what counted for the run that died"
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if not isinstance(outcome, Completed)])
