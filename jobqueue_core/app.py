@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from jobqueue_core.client import JobQueue
 from jobqueue_core.errors import HandlerError, JobQueueError, PluginError
-from jobqueue_core.handlers import Registry
+from jobqueue_core.handlers import Registry, unrunnable
 from jobqueue_core.observers import Observers
 from jobqueue_core.plugins import Plugins
 from jobqueue_core.settings import Settings, load_settings
@@ -111,6 +111,9 @@ class App:
                 module = source.load()
                 trial.add(module, origin=source.origin)
                 registry.add(module, origin=source.origin)
+                # Producers still learn from it where its jobs go.
+                reasons = [reason for spec in trial if (reason := unrunnable(spec)) is not None]
+                self.handler_faults += [PluginError(reason, plugin=source.name, distribution=source.distribution) for reason in reasons]
             except PluginError as error:
                 self.handler_faults.append(error)
             except HandlerError as error:

@@ -164,6 +164,13 @@ def _positive(duration: timedelta) -> timedelta:
     return duration
 
 
+def unrunnable(spec: HandlerSpec) -> str | None:
+    """Why no worker of this release can run a handler; None when it can."""
+    if spec.isolation == "process":
+        return f"handler {spec.origin}: isolation 'process' is not available in this release; use 'thread'"
+    return None
+
+
 # Found handlers ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -82,7 +82,12 @@ class Observers:
             for one in interested:
                 try:
                     one(*facts)
-                except Exception:  # noqa: BLE001 - a third party's code: it must not change what it observes
+                except KeyboardInterrupt:
+                    # Somebody at the terminal may mean it; in any other thread it can only come from the observer.
+                    if threading.current_thread() is threading.main_thread():
+                        raise
+                    self._failed(one)
+                except BaseException:  # noqa: BLE001 - a third party's code: not even its SystemExit may change what it observes
                     self._failed(one)
 
         return tell

@@ -70,7 +70,7 @@ def decode_json(data: bytes | str, field: str = "payload") -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidPayload(field, f"is not JSON: {error}") from error
     except RecursionError as error:
         raise InvalidPayload(field, f"is nested deeper than {MAX_DEPTH}") from error

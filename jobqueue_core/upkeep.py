@@ -24,6 +24,9 @@ _log = logging.getLogger("jobqueue.upkeep")
 _BATCH: Final = 200
 _RECLAIM: Final = 1.0
 _PRUNE: Final = 10.0
+_SLOW: Final = 1.0
+_AFTER_OUTAGE: Final = 3.0
+"""Seconds: longer than a worker's longest pause between two tries to settle."""
 
 
 class UpkeepService:
@@ -86,8 +89,13 @@ class UpkeepService:
 
     def _chores(self, now: float, stop: Stop) -> None:
         try:
-            while self._broker.promote(_BATCH) == _BATCH and not stop.level:
-                pass
+            promoted = self._broker.promote(_BATCH)
+            slow = monotonic() - now > _SLOW
+            while promoted == _BATCH and not stop.level:
+                promoted = self._broker.promote(_BATCH)
+            if self._silent or slow:
+                # The broker was away or locked: workers that live come first with what they could not renew or settle meanwhile.
+                self._reclaim_at = monotonic() + _AFTER_OUTAGE - _RECLAIM
             if now - self._reclaim_at >= _RECLAIM:
                 self._reclaim_at = now
                 while True:

@@ -11,8 +11,8 @@ __all__ = ["absolute_sqlite_url", "redact", "scheme_of"]
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
 # Greedy up to the last "@": a password may hold "@", "/" or "?", and hiding too much is better than too little.
-_USERINFO: Final = re.compile(r"://.*@", re.DOTALL)
-_QUERY_SECRET: Final = re.compile(r"((?:^|[?&;\s])[a-z_]*(?:password|passwd|secret|token)=)[^&;\s]*", re.IGNORECASE)
+_USERINFO: Final = re.compile(r"^([^@]*?://)?.*@", re.DOTALL)
+_QUERY_SECRET: Final = re.compile(r"((?:^|[?&;\s])[a-z_]*(?:pass|password|passwd|pwd|secret|token|auth|key)=)[^&;\s]*", re.IGNORECASE)
 _SQLITE: Final = "sqlite:///"
 
 
@@ -23,8 +23,8 @@ def scheme_of(url: str) -> str | None:
 
 
 def redact(text: str) -> str:
-    """*text* without what may be a secret in a url: user and password, and query parameters such as ``password``."""
-    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("://***@", text))
+    """*text* without what may be a secret in a url, a mistyped one too: all before an ``@``, and query parameters such as ``password``."""
+    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub(lambda match: f"{match[1] or ''}***@", text))
 
 
 def absolute_sqlite_url(url: str, folder: Path) -> str:
@@ -34,7 +34,7 @@ def absolute_sqlite_url(url: str, folder: Path) -> str:
         ValueError: It names no file.
     """
     path = url.removeprefix(_SQLITE)
-    if path == url or not path or path.endswith("/"):
+    if path == url or not path or path.endswith("/") or "\0" in path:
         msg = 'must name a file, as "sqlite:///jobqueue.db" or, with an absolute path, "sqlite:////srv/jobqueue.db"'
         raise ValueError(msg)
     return _SQLITE + os.path.abspath(folder / path)  # noqa: PTH100 - resolve() would follow links, and the file is named as it was given

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable
 
 from jobqueue_core.errors import ConfigError
+from jobqueue_core.urls import redact
 
 __all__ = ["read_overrides"]
 
@@ -26,7 +27,7 @@ def read_overrides(texts: Iterable[str]) -> dict[str, object]:
         if equals and key.strip():
             overrides[key.strip()] = _value(value.strip())
         else:
-            problems.append(f"--set {text!r}: must be SECTION.KEY=VALUE, as in --set worker.concurrency=4")
+            problems.append(f"--set {redact(text)!r}: must be SECTION.KEY=VALUE, as in --set worker.concurrency=4")
     if problems:
         raise ConfigError(problems)
     return overrides

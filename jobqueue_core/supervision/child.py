@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue_core import logs
 from jobqueue_core.app import App
-from jobqueue_core.errors import BrokerUnavailable, ConfigError, HandlerError, PluginError, StorageUnavailable
+from jobqueue_core.errors import BrokerUnavailable, ConfigError, HandlerError, IncompatibleData, JobQueueError, PluginError, StorageUnavailable
 from jobqueue_core.service import Exit, Patience, ReloadableService, Service, ServicePlugin, Stop, StopLevel, Supervision
 from jobqueue_core.settings.overrides import read_overrides
 from jobqueue_core.supervision.signalpipe import SignalPipe
@@ -32,7 +32,7 @@ __all__ = ["UNUSABLE", "check_handlers", "close", "end", "main", "open_service",
 
 _log = logging.getLogger("jobqueue.child")
 
-UNUSABLE: Final = (ConfigError, PluginError, HandlerError)
+UNUSABLE: Final = (ConfigError, PluginError, HandlerError, IncompatibleData)
 """What no restart mends: exit status 2."""
 _PAUSE: Final = 1.0
 _REMIND: Final = 60
@@ -111,7 +111,7 @@ def close(app: App) -> None:
         _log.warning("cannot close", exc_info=True)
 
 
-def report(error: ConfigError | PluginError | HandlerError) -> None:
+def report(error: JobQueueError) -> None:
     """Write what is wrong to stderr, each problem on a line of its own."""
     problems = error.problems if isinstance(error, ConfigError) else (str(error),)
     for problem in problems:

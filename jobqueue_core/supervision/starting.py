@@ -142,7 +142,9 @@ def _problem(name: str, public: list[str], plugins: Plugins) -> str | None:
     if error is None:
         return f"role {name!r} runs by itself beside those that need it; roles: {', '.join(public)}"
     hint = did_you_mean(name, public)
-    return f"unknown role {name!r}{hint}; roles: {', '.join(public)}" if hint else f"unknown role {name!r}: {error}"
+    # A url that was meant for an option ends here as a role.
+    shown = redact(name)
+    return f"unknown role {shown!r}{hint}; roles: {', '.join(public)}" if hint else f"unknown role {shown!r}: {error.replace(name, shown)}"
 
 
 # Saying what runs ----------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import attrs
 
 from jobqueue_core.durations import Duration, to_timedelta
 from jobqueue_core.errors import HandlerError
+from jobqueue_core.handlers import unrunnable
 from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
 from jobqueue_core.observers import Observers
 from jobqueue_core.recorder import Recorder
@@ -46,6 +47,8 @@ _log = logging.getLogger("jobqueue.worker")
 _MARGIN_SHARE: Final = 0.1
 """Nothing is started in the last tenth of a lease."""
 _MAX_LEAKED: Final = 5
+_LOOP_PATIENCE: Final = 2.0
+"""Seconds that an event loop may owe a sign of life once a handler in it did not end."""
 _STOP_NOTICE: Final = 1.0
 """How long handlers may take to notice a shutdown once the grace is over."""
 _FLUSH: Final = 5.0
@@ -256,7 +259,11 @@ class Worker:
         if self._recycle or self._stop.level:
             return
         options = self.options
-        if self._keeper.leaked >= _MAX_LEAKED:
+        if self._keeper.leaked and self._loop.silent_for(now) > _LOOP_PATIENCE:
+            # The written-off handler keeps the loop itself: nothing asynchronous will ever run here again.
+            culprit = self._loop.current.lease.job.type if self._loop.current is not None else "unknown"
+            self._recycle = f"the event loop does not answer; the handler of {culprit!r} had it last"
+        elif self._keeper.leaked >= _MAX_LEAKED:
             self._recycle = f"{self._keeper.leaked} handlers do not end"
         elif options.max_jobs is not None and self.metrics.started >= options.max_jobs:
             self._recycle = f"max_jobs ({options.max_jobs}) reached"
@@ -324,9 +331,8 @@ class Worker:
     def _make_plans(self, middleware: Sequence[Middleware]) -> dict[str, Plan]:
         plans: dict[str, Plan] = {}
         for spec in self.registry:
-            if spec.isolation == "process":
-                msg = f"handler {spec.origin}: isolation 'process' is not available in this release; use 'thread'"
-                raise HandlerError(msg)
+            if (reason := unrunnable(spec)) is not None:
+                raise HandlerError(reason)
             plan = Plan(spec, middleware=middleware, defaults=self._defaults)
             for name in (spec.type, *spec.options.aliases):
                 plans[name] = plan

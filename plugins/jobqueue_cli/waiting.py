@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import JobNotFound, WaitTimeout
 from jobqueue_core.job import Job, JobState, Progress
 
@@ -39,9 +40,10 @@ def _wait(cli: Cli, job_id: str, timeout: timedelta | None) -> Job:
             left = None if deadline is None else timedelta(seconds=max(0.0, deadline - time.monotonic()))
             try:
                 return cli.queue.wait(job_id, timeout=_LOOK if left is None else min(_LOOK, left))
-            except WaitTimeout:
-                if left is not None and left <= _LOOK:
-                    raise
+            except WaitTimeout as error:
+                if timeout is not None and left is not None and left <= _LOOK:
+                    job = cli.queue.get(job_id)
+                    raise WaitTimeout(f"job {job_id} is still {job.state if job else 'unknown'} after {format_duration(timeout)}") from error
             job = cli.queue.get(job_id)
             if job is None:
                 raise JobNotFound("job", job_id)

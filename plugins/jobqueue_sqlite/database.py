@@ -40,6 +40,8 @@ class _Connections:
         self.pid = os.getpid()
         self.writing = threading.Lock()
         self.writer: sqlite3.Connection | None = None
+        self.wal: tuple[int, int] | None = None
+        """Which file the writer's log is, from its first transaction on."""
         self.readers: deque[sqlite3.Connection] = deque()
 
 
@@ -90,6 +92,7 @@ class Database:
                 self._begin(connection, deadline)
             try:
                 with self._translated():
+                    self._check_log(own)
                     yield connection
                 with self._translated(committing=True):
                     connection.execute("COMMIT")
@@ -157,7 +160,7 @@ class Database:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             # A connection that cannot even roll back (I/O error) is of no use: closing it undoes what it began.
-            own.writer = None
+            own.writer = own.wal = None
             connection.close()
 
     # Connections -----------------------------------------------------------------------------------------------------------------------
@@ -180,16 +183,17 @@ class Database:
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
         return connection
 
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.path)  # noqa: PTH116 - before every write: Path.stat takes twice as long
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+    def _check_log(self, own: _Connections) -> None:
+        # Under the write lock, so that nobody is just making it. What is written to a log that was deleted is gone with its last user.
+        found = _identify(f"{self.path}-wal")
+        if own.wal is None:
+            own.wal = found
+        elif found != own.wal:
+            raise sqlite3.OperationalError("its -wal file was removed or replaced while in use: restart what uses it")
 
     def _check_place(self) -> None:
         # An open file can be written after it was deleted: jobs would be acknowledged that nobody will ever find.
-        if self._identify() != self._identity:
+        if _identify(self.path) != self._identity:
             raise sqlite3.OperationalError("was removed, moved or replaced while in use: put it back, or restart what uses it")
 
     # Schema ----------------------------------------------------------------------------------------------------------------------------
@@ -208,7 +212,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._identity = self._identify()
+        self._identity = _identify(self.path)
         self._own.readers.append(connection)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
@@ -254,6 +258,14 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _identify(path: str | Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - before every write: Path.stat takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

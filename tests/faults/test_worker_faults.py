@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -153,6 +155,30 @@ def test_a_job_that_kills_its_worker_is_dead_after_max_crashes_and_its_neighbour
     assert (job.dead_reason, job.crashes, job.run) == ("worker_lost", 3, 3)
     assert "SIGSEGV" in (job.last_error or "")
     assert sum(1 for one, _, _, _ in rig.runs() if one == killer.id) == 3
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but longer than a header of one would be" * 100, b""], ids=["garbage", "other"])
+def test_a_file_that_is_not_ours_is_refused_with_a_text_and_exit_2_and_left_as_it_is(rig: Rig, content: bytes) -> None:
+    path = rig.folder / "foreign.db"
+    if content:
+        path.write_bytes(content)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE theirs (a)")
+    before = path.read_bytes()
+
+    process = rig.start("--set", f"broker.url=sqlite:///{path}")
+    assert process.wait(20) == 2
+    assert "foreign.db" in rig.log()
+    assert "Traceback" not in rig.log()
+    assert path.read_bytes() == before
+
+
+def test_check_refuses_what_no_worker_can_run(rig: Rig) -> None:
+    handlers = rig.folder / "site" / "rig_handlers.py"
+    handlers.write_text(handlers.read_text() + '\n@handler("rig.apart", isolation="process")\ndef apart(payload): ...\n')
+    assert rig.start("--check").wait(20) == 2
+    assert "isolation 'process' is not available" in rig.log()
 
 
 def _group_lives(group: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,3 +73,27 @@ def test_one_that_raises_keeps_the_others_from_nothing_and_is_logged_once_a_minu
 def test_an_observer_that_raises_does_not_change_an_enqueue() -> None:
     queue = JobQueue(JobQueue.recording().broker, observers=Observers([Broken()]))
     assert queue.enqueue("t").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("error", [SystemExit("observer"), GeneratorExit(), KeyboardInterrupt()])
+def test_one_that_tries_to_end_the_process_ends_nothing(error: BaseException) -> None:
+    class Quitter(Observer):
+        def started(self, job: Job) -> None:
+            raise error
+
+    observers = Observers([Quitter()])
+    escaped: list[BaseException] = []
+
+    def tell() -> None:
+        try:
+            assert observers.started is not None
+            observers.started(JOB)
+        except BaseException as one:  # noqa: BLE001 - it is what is looked for
+            escaped.append(one)
+
+    # As in a worker, whose observers are told in threads.
+    thread = threading.Thread(target=tell)
+    thread.start()
+    thread.join()
+    assert escaped == []
+    assert observers.errors == 1

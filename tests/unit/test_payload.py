@@ -280,3 +280,9 @@ def test_text_made_encodable_can_be_encoded_and_whole_text_stays_as_it_is(text: 
     made.encode()
     if not any(0xD800 <= ord(one) <= 0xDFFF for one in text):
         assert made == text
+
+
+@pytest.mark.parametrize("text", ['"\udcff"', "\udcff", "{"])
+def test_text_that_is_no_json_is_refused_whatever_is_in_it(text: str) -> None:
+    with pytest.raises(InvalidPayload, match="is not JSON"):
+        decode_json(text)

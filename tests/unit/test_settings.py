@@ -388,6 +388,18 @@ def test_no_password_survives_redaction(password: str) -> None:
     assert password not in redact(f"redis://user:{password}@host:6379/0")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["redis:/u:s3cr3t@h", "redis:u:s3cr3t@h", "u:s3cr3t@h:6379", "redis//:s3cr3t@h", "//u:s3cr3t@h", "redis://h/0?auth=s3cr3t", "x://h?pwd=s3cr3t"],
+)
+def test_no_password_of_a_mistyped_url_is_printed(tmp_path: Path, url: str) -> None:
+    (tmp_path / "jobqueue.toml").write_text(f'[broker]\nurl = "{url}"\n[storage]\nurl = "{url}"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "jobqueue.toml", environ={})
+    assert "broker.url" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
 # Sections made in code -----------------------------------------------------------------------------------------------------------------
 
 

@@ -246,3 +246,14 @@ def test_nothing_goes_wrong_with_half_of_a_migration(path: Path, monkeypatch: py
     monkeypatch.undo()
     with closing(SqliteBroker(path)) as broker:
         assert [one.status for one in broker.enqueue([new_job()])] == ["created"]
+
+
+def test_a_log_that_is_removed_while_in_use_acknowledges_nothing_more(path: Path, broker: SqliteBroker) -> None:
+    broker.enqueue([new_job()])
+    path.with_name("jobqueue.db-wal").unlink()
+    with pytest.raises(BrokerUnavailable, match="-wal file was removed") as raised:
+        broker.enqueue([new_job()])
+    assert not raised.value.maybe_accepted
+    broker.close()
+    with closing(SqliteBroker(path)) as restarted:
+        assert [one.status for one in restarted.enqueue([new_job()])] == ["created"]

@@ -1045,3 +1045,39 @@ def test_the_workers_queues_are_obeyed_in_their_order_and_priorities_within(shop
     shop.start(note, queues=("high", "low"), concurrency=1)
     until(lambda: len(order) == 4)
     assert order == ["high critical", "high low", "low critical", "low low"]
+
+
+def test_a_handler_that_keeps_the_event_loop_for_ever_makes_the_worker_ask_for_a_fresh_process(shop: Shop) -> None:
+    let_go = threading.Event()
+
+    @handler("greedy", timeout="200ms", max_retries=0)
+    async def greedy(payload: object) -> None:
+        let_go.wait(60)
+
+    @handler("polite")
+    async def polite(payload: object) -> None: ...
+
+    shop.start(greedy, polite, shutdown_timeout=timedelta(milliseconds=100))
+    greedy_job = shop.queue.enqueue("greedy")
+    until(lambda: shop.job(greedy_job).state is JobState.PROCESSING)
+    waiting = [shop.queue.enqueue("polite") for _ in range(10)]
+    until(lambda: shop.exits, within=30)
+    let_go.set()
+
+    assert shop.exits[0] in (Exit.RECYCLE, Exit.ABANDONED), "the supervisor replaces both"
+    assert shop.job(greedy_job).last_error == "TimeoutError: timed out after 200ms"
+    assert {shop.job(job).state for job in waiting} == {JobState.QUEUED}
+
+
+def test_a_handler_that_stops_the_event_loop_stops_nothing_else(shop: Shop) -> None:
+    @handler("stopper")
+    async def stopper(payload: object) -> None:
+        asyncio.get_running_loop().stop()
+
+    @handler("polite")
+    async def polite(payload: object) -> None:
+        await asyncio.sleep(0.001)
+
+    shop.start(stopper, polite)
+    for name in ("stopper", "polite", "stopper", "polite"):
+        assert shop.wait(shop.queue.enqueue(name)).state is JobState.COMPLETED

@@ -48,7 +48,7 @@ class BrokerArrangement:
     @pytest.fixture
     def open_broker(self) -> OpenBroker:
         """Override it: a callable that opens a broker object. All it opens in one test work on the same data, which no other test sees."""
-        raise NotImplementedError
+        pytest.fail(f"{type(self).__name__} must override the fixture 'open_broker' to say what is tested")
 
     @pytest.fixture
     def connect(self, open_broker: OpenBroker) -> Iterator[OpenBroker]:

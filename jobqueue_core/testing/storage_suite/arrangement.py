@@ -42,7 +42,7 @@ class StorageArrangement:
     @pytest.fixture
     def open_storage(self) -> OpenStorage:
         """Override it: a callable that opens a storage object. All it opens in one test work on the same data, which no other test sees."""
-        raise NotImplementedError
+        pytest.fail(f"{type(self).__name__} must override the fixture 'open_storage' to say what is tested")
 
     @pytest.fixture
     def storage(self, open_storage: OpenStorage) -> Iterator[Storage]:

@@ -42,6 +42,8 @@ class LoopRunner:
         self._lifespans: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
         self._closed = False
+        self._ended = False
+        self._asked_at: float | None = None
         self.current: Run | None = None
         """The run whose handler has the loop just now, for telling who blocks it."""
 
@@ -89,9 +91,17 @@ class LoopRunner:
         """Start one coroutine more."""
         self._soon(self._spawn)
 
-    def ping(self, answered: Callable[[], None]) -> None:
-        """Call *answered* from the loop, as soon as it gets to it."""
-        self._soon(answered)
+    def silent_for(self, now: float) -> float:
+        """For how many seconds the loop has owed a sign of life at *now*, by the monotonic clock; asks for one if none is owed."""
+        asked_at = self._asked_at
+        if asked_at is not None:
+            return now - asked_at
+        self._asked_at = now
+        self._soon(self._answer)
+        return 0.0
+
+    def _answer(self) -> None:
+        self._asked_at = None
 
     def close(self) -> None:
         """Cancel the coroutines, leave the lifespans and stop the loop.
@@ -106,6 +116,7 @@ class LoopRunner:
         except TimeoutError:
             _log.warning("the event loop or a lifespan does not end; it is left behind")
         finally:
+            self._ended = True
             self._soon(self._loop.stop)
             self._thread.join(_CLOSE)
 
@@ -127,8 +138,9 @@ class LoopRunner:
             except (SystemExit, KeyboardInterrupt):
                 # asyncio lets these through when a task that a handler has made raises them: no reason to end the worker.
                 _log.exception("a task of a handler tried to end the process")
-            else:
+            if self._ended:
                 break
+            # Whatever has stopped it, it was not us: a handler's loop.stop() ends no worker.
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
