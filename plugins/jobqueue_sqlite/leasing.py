@@ -12,11 +12,12 @@ import msgspec
 from msgspec.structs import replace
 
 from jobqueue_core import lifecycle
-from jobqueue_core.attempt import Cancelled, Completed, Dead, Lease, LogLine, Outcome, Release, Report, Retrying, Returned, Settlement, Snoozed
+from jobqueue_core.attempt import Lease, LogLine, Release, Report, Settlement
 from jobqueue_core.broker import Renewal
 from jobqueue_core.job import Job, Progress
+from jobqueue_core.printable import printable, writable
 
-from .records import JobRow, as_json, bury, job_of, printable
+from .records import JobRow, as_json, bury, job_of
 from .statements import statement
 from .times import duration_us
 
@@ -212,7 +213,7 @@ def settle(ledger: Ledger, settlements: Sequence[Settlement]) -> list[bool]:
             continue
         conclusion = lifecycle.conclude(
             _with_progress(one.lease.job, row),
-            _writable(one.outcome),
+            writable(one.outcome),
             now=ledger.now,
             duration=one.duration,
             cancel_requested=bool(row.cancel_requested),
@@ -268,14 +269,3 @@ def _with_progress(job: Job, row: _Held) -> Job:
 def _readable(progress: Progress) -> Progress:
     return progress if progress.message is None else Progress(progress.fraction, printable(progress.message))
 
-
-def _writable(outcome: Outcome) -> Outcome:
-    """*outcome* with texts that can be written down: else it would be refused for ever, and its job never end."""
-    match outcome:
-        case Completed() | Snoozed():
-            return outcome
-        case Cancelled() | Returned():
-            return attrs.evolve(outcome, error=printable(outcome.error))
-        case Retrying() | Dead():
-            traceback = None if outcome.traceback is None else printable(outcome.traceback)
-            return attrs.evolve(outcome, error=printable(outcome.error), traceback=traceback)

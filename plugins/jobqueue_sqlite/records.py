@@ -19,7 +19,7 @@ from jobqueue_core.job import DeadReason, Job, JobState, Priority, Progress, dec
 from .statements import statement
 from .times import from_us
 
-__all__ = ["PRIORITIES", "JobRow", "as_json", "bury", "job_of", "printable", "rows_by_id", "show"]
+__all__ = ["PRIORITIES", "JobRow", "as_json", "bury", "job_of", "rows_by_id", "show"]
 
 PRIORITIES: Final = tuple(Priority)
 """By rank."""
@@ -109,7 +109,3 @@ def as_json(values: Iterable[Any]) -> str:
     """*values* as SQLite's ``json_each`` takes them: one parameter for any number of them."""
     return json.dumps(list(values))
 
-
-def printable(text: str) -> str:
-    """*text* without lone surrogates, which cannot be written down as UTF-8 (names of files may hold them)."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
