@@ -1,0 +1,62 @@
+-- The ids of jobs that wait in streams, are leased from them, or stand in sorted sets.
+-- use: places, some
+-- ARGV: prefix, what ('waiting', 'leased' or 'delayed'), most, entry id after which to go on in the first of the streams ('': from its beginning),
+-- code...
+-- Answer: how many of the places are done, the entry id after which to go on in the next ('' when it has not been begun), job ids.
+-- A value begins: time (8 bytes), keeps (1), format of the job (1), head of its array (3), head of the id (2), id (36); see values.py.
+local BYTES = 2097152
+local what, most, after = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local ids, bytes = {}, 0
+
+local function note(entry)
+  local value = entry and #entry[2] == 2 and entry[2][2] or ''
+  bytes = bytes + #value
+  if string.sub(value, 14, 15) == '\217\36' then ids[#ids + 1] = string.sub(value, 16, 51) end
+end
+
+local function last_delivered(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, group in ipairs(groups) do
+    for n = 1, #group, 2 do
+      if group[2] == GROUP and group[n] == 'last-delivered-id' then return group[n + 1] end
+    end
+  end
+  return '0-0'
+end
+
+-- Both answer the id of the last entry they have seen, or nil when there are no more.
+local function waiting(stream)
+  if after == '' then after = last_delivered(stream) end
+  local entries, ended = some_entries(stream, '(' .. after, most - #ids, BYTES - bytes, 8)
+  for _, entry in ipairs(entries) do note(entry) end
+  return not ended and entries[#entries][1] or nil
+end
+
+local function leased(stream)
+  local from = after == '' and '-' or '(' .. after
+  local asked = math.min(most - #ids, 200)
+  local pending = redis.pcall('XPENDING', stream, GROUP, from, '+', asked)
+  if pending.err then return nil end
+  for n, one in ipairs(pending) do
+    note(redis.call('XRANGE', stream, one[1], one[1])[1])
+    if bytes >= BYTES and n < #pending then return one[1] end
+  end
+  return #pending == asked and pending[asked][1] or nil
+end
+
+local function delayed(code)
+  for _, id in ipairs(redis.call('ZRANGE', zset_of(code), 0, most - #ids - 1)) do ids[#ids + 1] = id end
+end
+
+local i = 5
+while i <= #ARGV and #ids < most and bytes < BYTES do
+  local code, seen = ARGV[i], nil
+  if what == 'delayed' then
+    delayed(code)
+  elseif redis.call('XLEN', stream_of(code)) > 0 then
+    if what == 'waiting' then seen = waiting(stream_of(code)) else seen = leased(stream_of(code)) end
+  end
+  after = seen or ''
+  if not seen then i = i + 1 end
+end
+return {i - 5, after, ids}
