@@ -105,8 +105,7 @@ Outcome = Completed | Retrying | Snoozed | Dead | Cancelled | Returned
 """How a run ended. Matched in two places only: ``lifecycle.conclude`` and ``settlement``."""
 
 
-@attrs.frozen(kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome on its way to the broker."""
 
     lease: Lease
@@ -170,7 +169,7 @@ class ExecutionState(enum.StrEnum):
     """Its worker lost the lease."""
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Execution(msgspec.Struct, frozen=True, array_like=True):
     """The record of one run. Its *id* is a UUID made for that run, so that recording it twice changes nothing.
 
     It carries enough of its job to answer for it after the broker's record has gone. New fields are added at the end, with a default.

@@ -330,7 +330,7 @@ def decode_job(data: bytes) -> Job:
         msg = f"not a job record: format number {number}"
         raise ValueError(msg)
     try:
-        return _decoder.decode(memoryview(data)[1:])
+        return _decoder.decode(data[1:])
     except msgspec.DecodeError as error:
         msg = f"not a job record: {error}"
         raise ValueError(msg) from error

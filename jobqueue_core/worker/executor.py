@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import traceback
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import attrs
 
@@ -85,12 +85,13 @@ class Plan:
 class Executor:
     """Runs handlers and answers with outcomes; never raises for what a handler does."""
 
-    async def run_async(self, plan: Plan, context: JobContext) -> Outcome:
-        """Run an ``async def`` handler in the calling task."""
+    async def run_async(self, plan: Plan, context: JobContext, task: asyncio.Task[Any] | None = None) -> Outcome:
+        """Run an ``async def`` handler in the calling *task*; None: find out which that is, which takes longer than running a no-op."""
         misfit = self._convert(plan, context)
         if misfit is not None:
             return misfit
-        task = asyncio.current_task()
+        if task is None:
+            task = asyncio.current_task()
         try:
             result = await plan.call(context)
         except BaseException as error:  # a handler: SystemExit and the like are failures of its job, not of the worker

@@ -6,7 +6,6 @@ a bell is rung only for somebody who has said that he waits (WORKER.md, section 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, deque
 from datetime import timedelta
 from queue import Empty, SimpleQueue
@@ -14,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from jobqueue_core.attempt import Lease, Outcome, Release
+from jobqueue_core.worker.lock import BriefLock
 from jobqueue_core.worker.pace import LONGEST_BUFFER_SECONDS, Pace
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
 Kind = Literal["async", "thread"]
 
 _MAX_LEASE: Final = 200
+_NOBODY_WAITS: Final = -1
+_WOKEN: Final = 2
 _MAX_OUTCOMES: Final = 500
 _SUSPECT_DELAY: Final = timedelta(seconds=1)
 _LIMITED_DELAY: Final = timedelta(seconds=1)
@@ -82,6 +84,18 @@ class Run:
         self.written_off = False
 
 
+class _Lane:
+    """One kind of runner, and what is ready for it."""
+
+    __slots__ = ("idle", "ready", "waker")
+
+    def __init__(self) -> None:
+        self.ready: deque[Run] = deque()
+        self.idle = 0
+        """How many runners wait to be woken."""
+        self.waker: Callable[[int], None] | None = None
+
+
 class Holdings:
     """The worker's books.
 
@@ -102,7 +116,7 @@ class Holdings:
         table: StartedJobs | None = None,
         ask_again: Callable[[], None] = lambda: None,
     ) -> None:
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._concurrency = concurrency
         self._margin = margin
         self._worker_id = worker_id
@@ -112,7 +126,7 @@ class Holdings:
         self.held: dict[str, Run] = {}
         """Every lease this worker answers for, by token."""
         self.running: dict[str, Run] = {}
-        self._ready: dict[Kind, deque[Run]] = {"async": deque(), "thread": deque()}
+        self._lanes: dict[Kind, _Lane] = {"async": _Lane(), "thread": _Lane()}
         self._limited: dict[str, deque[Run]] = {}
         """Runs that wait for one of their type to end, by type."""
         self._active: Counter[str] = Counter()
@@ -125,11 +139,10 @@ class Holdings:
         self._unsettled = 0
         """Started and not settled: what a crash would repeat."""
         self._pace = Pace()
-        self._idle: dict[Kind, int] = {"async": 0, "thread": 0}
-        self._wakers: dict[Kind, Callable[[int], None]] = {}
         self._starting = True
         self._room_bell: SimpleQueue[None] = SimpleQueue()
-        self._room_waits = False
+        self._room_at = _NOBODY_WAITS
+        """With how many jobs buffered the lease thread wants to be rung for."""
         self._settle_bell: SimpleQueue[None] = SimpleQueue()
         self._settler_waits = False
 
@@ -138,7 +151,7 @@ class Holdings:
     def room(self) -> tuple[int, int]:
         """How many jobs to lease now, and how many of them may be suspects."""
         with self._lock:
-            suspects = self._suspect is None and not any(run.lease.job.crashes for ready in self._ready.values() for run in ready)
+            suspects = self._suspect is None and not any(run.lease.job.crashes for lane in self._lanes.values() for run in lane.ready)
             self._asked_without_suspects = not suspects
             return self._want(), int(suspects)
 
@@ -147,20 +160,28 @@ class Holdings:
         with self._lock:
             if self._want():
                 return
-            self._room_waits = True
+            self._room_at = max(self._pace.buffer // 2, self._concurrency)
             timeout = min(timeout, max(self._not_before - monotonic(), 0.0) or timeout)
         _wait(self._room_bell, timeout)
         with self._lock:
-            self._room_waits = False
+            self._room_at = _NOBODY_WAITS
 
     def _want(self) -> int:
         if not self._starting or len(self._outcomes) > _MAX_OUTCOMES or monotonic() < self._not_before:
             return 0
-        buffered = sum(map(len, self._ready.values()))
+        buffered = self._buffered()
         free = self._concurrency - len(self.running) - buffered
         cap = self._pace.buffer
         ahead = cap - buffered if buffered <= cap // 2 else 0
         return max(0, min(_MAX_LEASE, max(free, ahead)))
+
+    def _buffered(self) -> int:
+        return sum(len(lane.ready) for lane in self._lanes.values())
+
+    def _ring_for_room(self) -> None:
+        if self._room_at != _NOBODY_WAITS and self._want():
+            self._room_at = _NOBODY_WAITS
+            self._room_bell.put(None)
 
     def add(self, runs: Iterable[Run]) -> None:
         """Take leased jobs in, most urgent first."""
@@ -171,37 +192,66 @@ class Holdings:
                 if not self._starting:
                     self._give_back(run)
                     continue
-                self._ready["async" if run.plan.isolation == "async" else "thread"].append(run)
+                self._lane_of(run).ready.append(run)
             self._wake()
+
+    def _lane_of(self, run: Run) -> _Lane:
+        return self._lanes["async" if run.plan.isolation == "async" else "thread"]
 
     # The runners -----------------------------------------------------------------------------------------------------------------------
 
     def serve(self, kind: Kind, waker: Callable[[int], None]) -> None:
         """Say how to wake idle runners of *kind*: *waker* is called with how many, under the lock, and must not block."""
-        self._wakers[kind] = waker
+        self._lanes[kind].waker = waker
 
     def take(self, kind: Kind) -> Run | None:
         """Start the next run of *kind*; None when there is none, and then the caller counts as idle until it is woken."""
         now = monotonic()
         with self._lock:
-            ready = self._ready[kind]
-            while ready and self._may_start():
-                run = ready.popleft()
-                if run.valid_until - self._margin <= now:
-                    self._give_back(run)
-                elif run.lease.job.crashes and self._suspect is not None:
-                    self._give_back(run, _SUSPECT_DELAY)
-                elif run.plan.concurrency is not None and self._active[run.plan.spec.type] >= run.plan.concurrency:
-                    self._limit(run)
-                else:
-                    self._start(run, now)
-                    return run
-            self._idle[kind] += 1
-            if self._room_waits:
-                # What it waited for may be gone from the buffer unstarted: it has to count again.
-                self._room_waits = False
-                self._room_bell.put(None)
-            return None
+            run = self._take(self._lanes[kind], now)
+            if run is not None:
+                self._wake()
+            return run
+
+    def swap(self, run: Run, outcome: Outcome) -> Run | None:
+        """Note how a run ended and start the next of its kind in its place: :meth:`finish` and :meth:`take` in one step.
+
+        When *run* has been written off, nothing is started and nobody counts as idle: the caller's place was filled.
+        """
+        now = monotonic()
+        with self._lock:
+            if run.done:
+                return None
+            ask_again = self._end(run, outcome, now)
+            following = self._take(self._lane_of(run), now)
+            if following is None:
+                # The place is free for a runner of the other kind.
+                self._wake()
+        if ask_again:
+            self._ask_again()
+        return following
+
+    def _take(self, lane: _Lane, now: float) -> Run | None:
+        ready = lane.ready
+        while ready and self._may_start():
+            run = ready.popleft()
+            if run.valid_until - self._margin <= now:
+                self._give_back(run)
+            elif run.lease.job.crashes and self._suspect is not None:
+                self._give_back(run, _SUSPECT_DELAY)
+            elif run.plan.concurrency is not None and self._active[run.plan.spec.type] >= run.plan.concurrency:
+                self._limit(run)
+            else:
+                self._start(run, now)
+                if len(ready) <= self._room_at:
+                    self._ring_for_room()
+                return run
+        lane.idle += 1
+        if self._room_at != _NOBODY_WAITS:
+            # What it waited for may be gone from the buffer unstarted: it has to count again.
+            self._room_at = _NOBODY_WAITS
+            self._room_bell.put(None)
+        return None
 
     def _may_start(self) -> bool:
         return self._starting and len(self.running) < self._concurrency and self._unsettled < self._pace.unsettled(self._concurrency)
@@ -234,52 +284,63 @@ class Holdings:
 
     def finish(self, run: Run, outcome: Outcome) -> bool:
         """Note how a run ended; False when that was settled before, because the run had been written off."""
+        return self._finish(run, outcome, written_off=False)
+
+    def _finish(self, run: Run, outcome: Outcome, *, written_off: bool) -> bool:
         now = monotonic()
         with self._lock:
             if run.done:
                 return False
-            # The lease thread may be waiting for other jobs than those of which one may run now.
-            ask_again = self._asked_without_suspects and self._suspect is run
-            self._end(run, now)
-            self._outcomes.append((run, outcome, now - run.started_at))
-            if self._settler_waits:
-                self._settler_waits = False
-                self._settle_bell.put(None)
-            if self._room_waits and self._want():
-                self._room_waits = False
-                self._room_bell.put(None)
-            if self._ready["async"] or self._ready["thread"]:
-                self._wake()
+            run.written_off = written_off
+            ask_again = self._end(run, outcome, now)
+            self._ring_for_room()
+            self._wake()
         if ask_again:
             self._ask_again()
         return True
 
-    def _end(self, run: Run, now: float) -> None:
+    def _end(self, run: Run, outcome: Outcome, now: float) -> bool:
+        """Put a run that has ended with the outcomes; says whether to ask again for jobs."""
+        seconds = now - run.started_at
         run.done = True
         self.running.pop(run.lease.token, None)
-        self._pace.finished(now - run.started_at)
+        self._pace.finished(seconds)
         if run.slot >= 0 and self._table is not None:
             self._table.clear(run.slot)
             self._slots.append(run.slot)
             run.slot = -1
-        if self._suspect is run:
-            self._suspect = None
         if run.plan.concurrency is not None:
-            self._active[run.plan.spec.type] -= 1
-            waiting = self._limited.get(run.plan.spec.type)
-            if waiting:
-                self._ready["async" if run.plan.isolation == "async" else "thread"].appendleft(waiting.popleft())
-                if not waiting:
-                    del self._limited[run.plan.spec.type]
+            self._end_limited(run)
+        self._outcomes.append((run, outcome, seconds))
+        self._ring_settler()
+        if self._suspect is not run:
+            return False
+        self._suspect = None
+        # The lease thread may be waiting for other jobs than those of which one may run now.
+        return self._asked_without_suspects
+
+    def _end_limited(self, run: Run) -> None:
+        """One more of its type may run: it goes before what is ready."""
+        job_type = run.plan.spec.type
+        self._active[job_type] -= 1
+        waiting = self._limited.get(job_type)
+        if waiting:
+            self._lane_of(run).ready.appendleft(waiting.popleft())
+            if not waiting:
+                del self._limited[job_type]
 
     def _wake(self) -> None:
+        """Wake idle runners where they may start something: a few, each of which wakes as many when there is more than it takes.
+
+        So all are at work soon where handlers wait for something, and where they do not, one has done the work before a third is woken.
+        """
         room = min(self._concurrency - len(self.running), self._pace.unsettled(self._concurrency) - self._unsettled)
-        for kind, ready in self._ready.items():
-            count = min(self._idle[kind], len(ready), room)
-            if count > 0 and kind in self._wakers:
-                self._idle[kind] -= count
+        for lane in self._lanes.values():
+            count = min(lane.idle, len(lane.ready), room, _WOKEN)
+            if count > 0 and lane.waker is not None:
+                lane.idle -= count
                 room -= count
-                self._wakers[kind](count)
+                lane.waker(count)
 
     # The settle thread -----------------------------------------------------------------------------------------------------------------
 
@@ -322,9 +383,7 @@ class Holdings:
             self._unsettled -= len(runs)
             self._pace.settled(len(runs), seconds)
             self._wake()
-            if self._room_waits and self._want():
-                self._room_waits = False
-                self._room_bell.put(None)
+            self._ring_for_room()
 
     # The keeper ------------------------------------------------------------------------------------------------------------------------
 
@@ -369,10 +428,10 @@ class Holdings:
         with self._lock:
             self._pace.measure()
             keep = max(self._concurrency - len(self.running), self._pace.longest_buffer)
-            for ready in self._ready.values():
-                for run in list(ready)[keep:]:
+            for lane in self._lanes.values():
+                for run in list(lane.ready)[keep:]:
                     if now - run.buffered_at >= LONGEST_BUFFER_SECONDS:
-                        ready.remove(run)
+                        lane.ready.remove(run)
                         self._give_back(run)
 
     def settle_unstarted(self, run: Run, outcome: Outcome) -> None:
@@ -392,16 +451,15 @@ class Holdings:
 
     def write_off(self, run: Run, outcome: Outcome) -> bool:
         """Settle a run whose handler does not end; whatever it returns later is dropped. False when it has ended meanwhile."""
-        run.written_off = True
-        return self.finish(run, outcome)
+        return self._finish(run, outcome, written_off=True)
 
     def stop_starting(self) -> None:
         """Start nothing more, and give back what has not started."""
         with self._lock:
             self._starting = False
             waiting = [run for run in self.held.values() if not run.started_at and not run.done]
-            for ready in self._ready.values():
-                ready.clear()
+            for lane in self._lanes.values():
+                lane.ready.clear()
             self._limited.clear()
             for run in waiting:
                 self._give_back(run)
@@ -422,7 +480,7 @@ class Holdings:
         self._remove_waiting(run)
 
     def _remove_waiting(self, run: Run) -> None:
-        for queue in (*self._ready.values(), *self._limited.values()):
+        for queue in (*(lane.ready for lane in self._lanes.values()), *self._limited.values()):
             if run in queue:
                 queue.remove(run)
 

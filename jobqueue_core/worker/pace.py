@@ -27,7 +27,10 @@ class Pace:
         self._finished = 0
         self._mean_seconds = 1.0
         self._settle_rate = 0.0
+        self._quick = 0
         self._rate = 0.0
+        self.buffer = 0
+        """How many jobs may be buffered beyond the free slots: none while handlers are slow, hundreds for no-ops."""
         self._measured_at = monotonic()
         self._measured_finished = 0
 
@@ -40,6 +43,7 @@ class Pace:
         """Note that the broker settled *count* runs in *seconds*."""
         rate = count / max(seconds, 1e-4)
         self._settle_rate = rate if rate > self._settle_rate else 0.8 * self._settle_rate + 0.2 * rate
+        self._quick = min(_MAX_QUICK, int(self._settle_rate * _SETTLE_SECONDS))
 
     def measure(self) -> None:
         """Bring the rate of runs up to date: it rises at once, and falls gradually."""
@@ -51,11 +55,7 @@ class Pace:
         # The longer the sample, the more it says.
         self._rate = rate if rate > self._rate else self._rate + (rate - self._rate) * min(1.0, max(0.3, elapsed / LONGEST_BUFFER_SECONDS))
         self._measured_at, self._measured_finished = now, self._finished
-
-    @property
-    def buffer(self) -> int:
-        """How many jobs may be buffered beyond the free slots: none while handlers are slow, hundreds for no-ops."""
-        return min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
+        self.buffer = min(_MAX_BUFFERED, int(self._rate * _BUFFER_SECONDS))
 
     @property
     def longest_buffer(self) -> int:
@@ -64,7 +64,4 @@ class Pace:
 
     def unsettled(self, concurrency: int) -> int:
         """How many runs may be started and not settled: what a crash would repeat."""
-        budget = 2 * concurrency
-        if self._mean_seconds < _QUICK_SECONDS:
-            return max(budget, min(_MAX_QUICK, int(self._settle_rate * _SETTLE_SECONDS)))
-        return budget
+        return max(2 * concurrency, self._quick) if self._mean_seconds < _QUICK_SECONDS else 2 * concurrency

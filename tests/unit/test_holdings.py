@@ -337,3 +337,77 @@ def test_many_threads_run_each_job_once() -> None:  # noqa: C901 - one closure a
     for thread in threads:
         thread.join(20)
     assert (len(seen), len(books.running), table.slots) == (total, 0, {})
+
+
+# Swapping and waking -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_ends_one_run_and_starts_the_next_in_its_place() -> None:
+    table = Table()
+    books, (first, second) = holdings(1, table=table), (run(plan()) for _ in range(2))
+    books.add([first, second])
+    assert books.take("thread") is first
+    assert books.swap(first, Completed()) is second
+    assert list(table.slots.values()) == [second.lease.job.id]
+    assert books.swap(second, Completed()) is None
+    assert settle(books) == [first, second]
+
+
+def test_a_swap_with_nothing_left_to_start_wakes_the_other_kind() -> None:
+    async def waiting(payload: object) -> None: ...
+
+    books, woken = holdings(1), list[int]()
+    one, other = run(plan()), run(Plan(inspect_handler(handler("a")(waiting)), middleware=(), defaults=JobDefaults()))
+    books.serve("async", woken.append)
+    books.add([one, other])
+    assert books.take("thread") is one
+    assert books.take("async") is None
+    assert books.swap(one, Completed()) is None
+    assert woken == [1]
+
+
+def test_a_runner_whose_run_was_written_off_gets_no_other_and_is_not_waited_for() -> None:
+    books, woken = holdings(1), list[int]()
+    stuck, following = run(plan()), run(plan())
+    books.serve("thread", woken.append)
+    books.add([stuck])
+    books.take("thread")
+    assert books.write_off(stuck, Completed())
+    assert books.swap(stuck, Completed()) is None
+    assert stuck.written_off
+    books.add([following])
+    assert woken == []
+
+
+def test_a_run_that_has_ended_by_itself_is_not_written_off() -> None:
+    books, one = holdings(1), run(plan())
+    books.add([one])
+    books.take("thread")
+    books.swap(one, Completed())
+    assert not books.write_off(one, Dead(reason=DeadReason.WORKER_LOST, error="stuck"))
+    assert not one.written_off
+
+
+def test_runners_that_find_more_than_they_take_wake_others_until_all_are_at_work() -> None:
+    books, woken = holdings(10), list[int]()
+    books.serve("thread", woken.append)
+    for _ in range(10):
+        assert books.take("thread") is None
+    books.add([run(plan()) for _ in range(10)])
+    started = 0
+    while started < sum(woken):
+        assert books.take("thread") is not None
+        started += 1
+    assert (started, sum(woken), max(woken)) == (10, 10, 2)
+
+
+def test_one_runner_that_does_all_the_work_leaves_the_others_asleep() -> None:
+    books, woken = holdings(10), list[int]()
+    books.serve("thread", woken.append)
+    for _ in range(10):
+        assert books.take("thread") is None
+    books.add([run(plan()) for _ in range(10)])
+    one = books.take("thread")
+    while one is not None:
+        one = books.swap(one, Completed())
+    assert sum(woken) == 4

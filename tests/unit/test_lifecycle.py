@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,7 @@ from msgspec.structs import replace
 from jobqueue_core import Job, JobState, Priority
 from jobqueue_core.attempt import MAX_ERROR, Cancelled, Completed, Dead, ExecutionState, Outcome, Retrying, Returned, Snoozed
 from jobqueue_core.job import DeadReason, NewJob, Progress
-from jobqueue_core.lifecycle import TRANSITIONS, Conclusion, accept, begin, cancel, conclude, crash, expire, give_back, park, requeue
+from jobqueue_core.lifecycle import TRANSITIONS, Conclusion, accept, begin, cancel, conclude, crash, execution_id, expire, give_back, park, requeue
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -266,3 +269,27 @@ def test_the_records_of_two_runs_have_two_ids() -> None:
     assert first is not None
     assert second is not None
     assert first.id != second.id
+
+
+# Names of runs -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_each_execution_has_a_random_uuid_of_its_own() -> None:
+    ids = [execution_id() for _ in range(2_000)]
+    assert len(set(ids)) == len(ids)
+    assert {(str(UUID(one)), UUID(one).version) for one in ids} == {(one, 4) for one in ids}
+
+
+def test_a_forked_process_gives_its_executions_other_ids() -> None:
+    script = """
+import os
+from jobqueue_core.lifecycle import execution_id
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.write(writer, execution_id().encode())
+    os._exit(0)
+print(execution_id(), os.read(reader, 36).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    parent, child = done.stdout.split()
+    assert parent != child

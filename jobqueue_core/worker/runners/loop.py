@@ -44,6 +44,7 @@ class LoopRunner:
         self._closed = False
         self._ended = False
         self._asked_at: float | None = None
+        self._turn_ends = 0.0
         self.current: Run | None = None
         """The run whose handler has the loop just now, for telling who blocks it."""
 
@@ -64,7 +65,7 @@ class LoopRunner:
         self._lifespans = self._loop.create_task(self._live(lifespans, entered))
         await entered
         if serve:
-            self._holdings.serve("async", lambda count: self._soon(self._resume, count))
+            self._holdings.serve("async", self._wake)
             for _ in range(self._concurrency):
                 self._spawn()
 
@@ -152,28 +153,44 @@ class LoopRunner:
     async def _runner(self) -> None:
         holdings, executor = self._holdings, self._executor
         task = asyncio.current_task()
-        slice_began = monotonic()
+        run = holdings.take("async")
         while not self._closed:
-            run = holdings.take("async")
-            if run is None:
-                waiting = self._loop.create_future()
-                self._idle.append(waiting)
-                await waiting
-                slice_began = monotonic()
-                continue
-            if run.context is None:  # never: a run that was taken has been started
+            if run is None or run.context is None:
+                await self._woken()
+                run = holdings.take("async")
                 continue
             run.task = task
             self.current = run
-            outcome = await executor.run_async(run.plan, run.context)
+            outcome = await executor.run_async(run.plan, run.context, task)
             run.task = None
-            holdings.finish(run, outcome)
-            if run.written_off:
+            ended = run
+            if monotonic() < self._turn_ends:
+                run = holdings.swap(ended, outcome)
+            else:
+                holdings.finish(ended, outcome)
+                await self._let_others()
+                run = None if ended.written_off else holdings.take("async")
+            if ended.written_off:
                 # Its place was filled when it was given up.
                 return
-            if monotonic() - slice_began > _SLICE:
-                await asyncio.sleep(0)
-                slice_began = monotonic()
+
+    async def _woken(self) -> None:
+        waiting = self._loop.create_future()
+        self._idle.append(waiting)
+        await waiting
+
+    async def _let_others(self) -> None:
+        """Let the loop do what else there is to do; the runners share one time slice until the next such pause."""
+        await asyncio.sleep(0)
+        now = monotonic()
+        if now >= self._turn_ends:
+            self._turn_ends = now + _SLICE
+
+    def _wake(self, count: int) -> None:
+        if threading.get_ident() == self._thread.ident:
+            self._resume(count)
+        else:
+            self._soon(self._resume, count)
 
     def _resume(self, count: int) -> None:
         for _ in range(count):

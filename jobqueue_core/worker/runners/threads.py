@@ -51,14 +51,15 @@ class ThreadRunner:
 
     def _main(self) -> None:
         holdings, executor = self._holdings, self._executor
+        run = holdings.take("thread")
         while True:
-            run = holdings.take("thread")
             if run is None or run.context is None:
                 if self._bell.get() is _END:
                     return
+                run = holdings.take("thread")
                 continue
-            outcome = executor.run_sync(run.plan, run.context)
-            holdings.finish(run, outcome)
-            if run.written_off:
+            ended, outcome = run, executor.run_sync(run.plan, run.context)
+            run = holdings.swap(ended, outcome)
+            if ended.written_off:
                 # Its place was filled when it was given up.
                 return
