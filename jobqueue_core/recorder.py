@@ -59,7 +59,7 @@ class Recorder:
         return Exit.OK
 
     def record_waiting(self) -> int:
-        """Move everything that waits now; says how many entries.
+        """Move everything that waits now; says how many rows.
 
         Raises:
             BrokerError: The broker is away.
@@ -125,7 +125,8 @@ class Recorder:
         if batch.malformed:
             _log.error("dropped outbox entries that cannot be read", extra={"fields": {"outbox": kind, "entries": batch.malformed}})
         self.broker.acknowledge(batch)
-        return len(batch.receipt)
+        # What one item of a receipt stands for is the broker's affair: a row, or a whole batch of them.
+        return max(len(rows), len(batch.receipt))
 
     def _store(self, rows: Sequence[Any], store: Callable[[Sequence[Any]], None]) -> None:
         # Halving finds the culprit: one row that storage will never take must not hold up those behind it.
