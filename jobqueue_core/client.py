@@ -324,6 +324,8 @@ class JobQueue:
 
 
 def _accepted(answer: Enqueued) -> Job:
+    if answer.status == "unknown":
+        raise BrokerUnavailable(answer.problem or "no answer came", maybe_accepted=True)
     if answer.job is None or answer.status == "refused":
         messages = {
             "idempotency_conflict": "this Idempotency-Key was used with another request",
