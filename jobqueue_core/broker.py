@@ -393,7 +393,9 @@ class Inspection(Protocol):
         """The jobs as they are now; None for one that is unknown or forgotten."""
 
     def jobs(self, wanted: JobFilter, *, cursor: str | None, limit: int) -> JobPage:
-        """List jobs, newest id first. Examines at most 10,000 a call; no job comes twice in a walk.
+        """List jobs: newest id first while no more than 10,000 have to be looked at; beyond, in the broker's own order.
+
+        Examines at most 10,000 a call; no job comes twice in a walk, but for what the broker's own documentation excepts.
 
         Raises:
             InvalidJob: The cursor is not one that a former page gave (field ``cursor``).

@@ -12,7 +12,7 @@ from jobqueue_core.job import Priority
 
 from .keys import Place, Shard
 from .keyspace import glob
-from .portions import portions
+from .steps import steps
 from .times import to_us
 from .values import read_look
 from .withdraw import Withdrawal, bury_entry, bury_member, withdraw
@@ -74,7 +74,7 @@ def leases(link: Link) -> tuple[int, list[Stuck]]:
 def _queues(link: Link) -> Iterator[tuple[Shard, Sequence[str]]]:
     for shard in link.shards():
         names = sorted(name.decode() for name in link.command(shard, "SMEMBERS", shard.key("QUEUES")))
-        for some in portions(names, _QUEUES_A_SCRIPT):
+        for some in steps(names, _QUEUES_A_SCRIPT):
             yield shard, some
 
 
@@ -155,7 +155,7 @@ def _stray_members(link: Link, shard: Shard) -> Iterator[Stray]:
         for letter in "dt":
             place = Place(letter, Priority.MEDIUM, name)
             for members in _pages(link, shard, "ZSCAN", _zset(shard, place)):
-                for some in portions(members[::2], _IDS_A_SCRIPT):
+                for some in steps(members[::2], _IDS_A_SCRIPT):
                     flat = link.call("audit_members", shard, place.code, *some)
                     for member, record in zip(flat[::2], flat[1::2], strict=True):
                         shown = member.decode("utf-8", "replace")
@@ -198,7 +198,7 @@ def _names(link: Link, shard: Shard, name: str) -> Iterator[Sequence[bytes]]:
     """What follows in the names of all keys that begin as *name* says; some may come twice."""
     start = shard.key(name)
     for keys in _pages(link, shard, "SCAN", None, "MATCH", f"{glob(start)}*"):
-        for some in portions(keys, _IDS_A_SCRIPT):
+        for some in steps(keys, _IDS_A_SCRIPT):
             yield [key[len(start.encode()) :] for key in some]
 
 

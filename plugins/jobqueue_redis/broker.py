@@ -143,7 +143,7 @@ class RedisBroker:
 
     def promote(self, limit: int) -> int:
         """See ``Upkeep``."""
-        return promoting.promote(self.link, limit)
+        return promoting.promote(self.link, limit, ttl_ms=self._ttl_ms)
 
     def reclaim(self, limit: int, *, max_crashes: int) -> Reclaimed:
         """See ``Upkeep``."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from jobqueue_core.errors import IncompatibleData
 
 from .keys import Place
+from .lookup import find
 from .notes import log_notes
 from .settling import End
 from .values import EPOCH, FORMAT, bury, read_value
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from .keys import Shard
     from .link import Link
 
-__all__ = ["Entry", "held_by", "read_entries", "read_entry"]
+__all__ = ["Entry", "held_by", "read_entries", "read_entry", "with_own_ids"]
+
+_ID: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _log = logging.getLogger("jobqueue.redis")
 
@@ -67,6 +73,8 @@ def held_by(link: Link, shard: Shard, worker_id: str, limit: int) -> Iterator[tu
 def read_entry(entry: Entry, now: datetime) -> tuple[Job, bool] | End:
     """The job in an entry and whether its record is kept for an idempotency key; of an entry that cannot be read, what becomes of it.
 
+    Its dead letter has the id that the entry seems to have; :func:`with_own_ids` must have the last word.
+
     Raises:
         IncompatibleData: It was written by a newer release.
     """
@@ -80,7 +88,23 @@ def read_entry(entry: Entry, now: datetime) -> tuple[Job, bool] | End:
     return _buried(entry, "not an entry of this broker", now)
 
 
+def with_own_ids(link: Link, ends: Sequence[End]) -> list[End]:
+    """*ends* of entries that cannot be read, each under the id of the job whose record points there, else under one of its own.
+
+    What looks like an id in garbage may be that of another job, which lives.
+    """
+    known = find(link, [end.job.id for end in ends])
+    return [end if one is not None and one.token == end.token else _renamed(end, str(uuid.uuid4())) for end, one in zip(ends, known, strict=True)]
+
+
+def _renamed(end: End, job_id: str) -> End:
+    job = replace(end.job, id=job_id)
+    return replace(end, job=job, dead_letter=end.dead_letter and replace(end.dead_letter, job=job))
+
+
 def _buried(entry: Entry, problem: str, now: datetime) -> End:
-    letter = bury(Place.from_code(entry.token.partition(" ")[0]), now, problem, raw=entry.value)
+    found = _ID.search(entry.value)
+    job_id = None if found is None else found[0].decode()
+    letter = bury(Place.from_code(entry.token.partition(" ")[0]), now, problem, raw=entry.value, job_id=job_id)
     _log.warning("undecodable entry at %s became dead letter %s: %s", entry.token, letter.job.id, problem)
     return End(entry.token, letter.job, keeps=False, dead_letter=letter)

@@ -66,7 +66,7 @@ def read(link: Link, after: str | None, *, limit: int, wait: timedelta) -> Event
     """See ``Inspection.events``."""
     deadline = time.monotonic() + wait.total_seconds()
     while True:
-        page = _look(link, link.shards(), after, limit)
+        page = _look(link, after, limit)
         renew_at = time.monotonic() + _RENEWED
         if page.events or page.reset:
             return page
@@ -84,18 +84,23 @@ def _rings(link: Link, after: str, until: float) -> bool:
     remaining = until - time.monotonic()
     if remaining <= 0:
         return False
-    shards = link.shards()
-    if len(shards) > 1:
+    if _is_cluster(link):
         time.sleep(min(remaining, _POLL))
         return True
-    (shard,) = shards
     milliseconds = math.ceil(min(remaining, _BLOCK) * 1000)
-    return bool(link.command(shard, "XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", shard.key("EVENTS"), after))
+    return bool(link.command(link.home, "XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", link.home.key("EVENTS"), after))
 
 
-def _look(link: Link, shards: Sequence[Shard], after: str | None, limit: int) -> EventPage:
+def _is_cluster(link: Link) -> bool:
+    """Whether each queue has a log of its own, not the one shard of all."""
+    return link.shards() != [link.home]
+
+
+def _look(link: Link, after: str | None, limit: int) -> EventPage:
     """The events after a position, without waiting."""
-    known = None if after is None else _parse(after, shards)
+    shards = link.shards()
+    names = _Positions(None if _is_cluster(link) else link.home.prefix)
+    known = None if after is None else names.parse(after)
     asked = known or {}
     replies = link.calls(
         [("events_read", shard, (_LISTENED // timedelta(milliseconds=1), limit, _text(asked.get(shard.prefix)))) for shard in shards]
@@ -103,16 +108,16 @@ def _look(link: Link, shards: Sequence[Shard], after: str | None, limit: int) ->
     logs = [_Log(shard, _id(began), _id(last), entries) for shard, (began, last, entries) in zip(shards, replies, strict=True)]
     missed = after is not None and (known is None or any(one.has_lost(known) for one in logs))
     if known is None or missed:
-        return EventPage(events=(), position=_write({one.shard.prefix: one.last for one in logs}), reset=missed)
+        return EventPage(events=(), position=names.write({one.shard.prefix: one.last for one in logs}), reset=missed)
     positions = {one.shard.prefix: known.get(one.shard.prefix, one.began) for one in logs}
     found = sorted((_time(fields), _id(entry), one.shard.prefix, fields) for one in logs for entry, fields in one.entries)[:limit]
     events = []
     for time_us, entry, prefix, fields in found:
         positions[prefix] = entry
-        event = _event(time_us, _write(positions), fields)
+        event = _event(time_us, names.write(positions), fields)
         if event is not None:
             events.append(event)
-    return EventPage(events=tuple(events), position=_write(positions))
+    return EventPage(events=tuple(events), position=names.write(positions))
 
 
 def _event(time_us: int, position: str, fields: Sequence[bytes]) -> Event | None:
@@ -131,24 +136,30 @@ def _event(time_us: int, position: str, fields: Sequence[bytes]) -> Event | None
 # Positions -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _parse(position: str, shards: Sequence[Shard]) -> Mapping[str, Position] | None:
-    """A position for each shard, by its prefix; None when *position* is none that was ever given."""
-    if len(shards) == 1:
-        match = _ID.fullmatch(position)
-        one = None if match is None else (int(match[1]), int(match[2]))
-        return None if one is None or max(one) >= _MOST else {shards[0].prefix: one}
-    try:
-        found = _positions.decode(base64.urlsafe_b64decode(position.encode("ascii")))
-    except ValueError:
-        return None
-    return found if all(0 <= part < _MOST for one in found.values() for part in one) else None
+@attrs.frozen
+class _Positions:
+    """How positions are written: as the id of an entry where there is one log, of the shard with the prefix *only*; else as ids by prefix."""
 
+    only: str | None
 
-def _write(positions: Mapping[str, Position]) -> str:
-    if len(positions) == 1:
-        (one,) = positions.values()
-        return _text(one)
-    return base64.urlsafe_b64encode(_encoder.encode(positions)).decode()
+    def parse(self, position: str) -> Mapping[str, Position] | None:
+        """A position for each shard, by its prefix; None when *position* is none that was ever given."""
+        if self.only is not None:
+            match = _ID.fullmatch(position)
+            found = {} if match is None else {self.only: (int(match[1]), int(match[2]))}
+        else:
+            try:
+                found = _positions.decode(base64.urlsafe_b64decode(position.encode("ascii")))
+            except ValueError:
+                return None
+        sane = all(0 <= part < _MOST for one in found.values() for part in one)
+        return found if sane and (found or self.only is None) else None
+
+    def write(self, positions: Mapping[str, Position]) -> str:
+        """What :meth:`parse` reads."""
+        if self.only is not None:
+            return _text(positions[self.only])
+        return base64.urlsafe_b64encode(_encoder.encode(positions)).decode()
 
 
 def _text(position: Position | None) -> str:

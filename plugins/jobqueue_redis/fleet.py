@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from jobqueue_core.broker import TypeInfo, WorkerInfo
 
-from .portions import portions
+from .steps import steps
 from .times import duration_us, from_us
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def beat(link: Link, worker: WorkerInfo) -> None:
     # What is known of types is kept once, not with each worker.
     brief = tuple(TypeInfo(type=one.type, queue=one.queue, priority=one.priority) for one in worker.types)
     said = _encoder.encode(replace(worker, types=brief, last_beat=None))
-    for some in portions(worker.types, _TYPES_A_SCRIPT) if worker.types else [()]:
+    for some in steps(worker.types, _TYPES_A_SCRIPT) if worker.types else [()]:
         types = [part for one in some for part in (one.type, _encoder.encode(replace(one, last_seen=None)))]
         link.call("beat", link.home, worker.id, said, *types)
 

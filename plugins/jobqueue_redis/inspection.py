@@ -14,7 +14,7 @@ from jobqueue_core.job import Job, Priority
 
 from .listing import jobs
 from .lookup import find
-from .portions import portions
+from .steps import steps
 
 if TYPE_CHECKING:
     from .keys import Shard
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "get", "jobs", "logs", "queue", "queues"]
 
-_QUEUES_A_SCRIPT: Final = 50
+_QUEUES_A_SCRIPT: Final = 25
 _RATES: Final = ("enqueued", "completed", "failed", "dead")
 _RATED_SECONDS: Final = 300
 _PRIORITIES: Final = tuple(Priority)
@@ -54,7 +54,7 @@ def queues(link: Link) -> list[QueueStats]:
     by_shard: dict[Shard, list[str]] = {}
     for name in sorted(text.decode() for text in link.command(link.home, "SMEMBERS", link.home.key("QUEUES"))):
         by_shard.setdefault(link.shard_of(name), []).append(name)
-    calls = [("stats", shard, some) for shard, names in by_shard.items() for some in portions(names, _QUEUES_A_SCRIPT)]
+    calls = [("stats", shard, some) for shard, names in by_shard.items() for some in steps(names, _QUEUES_A_SCRIPT)]
     found = [
         _stats(name, reply)
         for (_, _, names), replies in zip(calls, link.calls(calls), strict=True)

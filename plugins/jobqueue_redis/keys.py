@@ -17,8 +17,8 @@ __all__ = ["GROUP", "HOME_TAG", "NAMES", "Place", "Shard", "lua_constants"]
 GROUP: Final = "workers"
 """The consumer group of every stream."""
 
-HOME_TAG: Final = "{jobqueue}"
-"""The hash tag, on Redis Cluster, of what belongs to no queue: workers, types and the list of queues."""
+HOME_TAG: Final = "{.jobqueue}"
+"""The hash tag, on Redis Cluster, of what belongs to no queue: workers, types and the list of queues. No queue can be called so."""
 
 NAMES: Final = {
     # of a queue and a priority

@@ -15,11 +15,11 @@ from jobqueue_core.attempt import Lease
 from jobqueue_core.broker import Renewal
 from jobqueue_core.errors import BrokerUnavailable, IncompatibleData
 
-from .entries import Entry, held_by, read_entry
+from .entries import Entry, held_by, read_entry, with_own_ids
 from .keys import Place, Shard
 from .notes import log_notes
-from .portions import portions
 from .settling import End, Handed, Settling
+from .steps import steps
 from .times import duration_ms
 from .values import EPOCH
 from .waiting import Waiter
@@ -44,7 +44,8 @@ class _Found:
 
     leases: list[Lease] = attrs.field(factory=list)
     unfit: list[End] = attrs.field(factory=list)
-    """What cannot be handed out: there may be more behind it."""
+    """What cannot be handed out any more."""
+    unreadable: list[End] = attrs.field(factory=list)
     newer: list[str] = attrs.field(factory=list)
     """Tokens of what a newer release has written."""
     bells: list[tuple[str, bytes]] = attrs.field(factory=list)
@@ -81,7 +82,7 @@ class Leasing:
             if found.leases:
                 return found.leases
             passed = monotonic() - began
-            if found.unfit and passed < _PATIENCE:
+            if (found.unfit or found.unreadable) and passed < _PATIENCE:
                 continue
             remaining = wait.total_seconds() - passed
             if remaining <= 0 or not found.bells or not self._waiter.wait(found.bells, remaining):
@@ -93,8 +94,8 @@ class Leasing:
             self._regain(found, queues, limit, worker_id, lease_for)
         if not found.leases:
             self._ask(found, queues, limit, worker_id, lease_for)
-        if found.unfit:
-            self._settling.end(found.unfit, event="settled")
+        if found.unfit or found.unreadable:
+            self._settling.end([*found.unfit, *with_own_ids(self._link, found.unreadable)], event="settled")
         if found.newer:
             self._put_back(found)
         return found
@@ -158,7 +159,7 @@ class Leasing:
             found.newer.append(token)
             return
         if isinstance(read, End):
-            found.unfit.append(read)
+            found.unreadable.append(read)
             return
         job, keeps = read
         if job.expires_at is not None and job.expires_at <= now:
@@ -220,7 +221,7 @@ class Leasing:
             except ValueError:
                 lost.add(token)
         for shard, of_shard in by_shard.items():
-            for some in portions(of_shard, _MOST_RENEWED):
+            for some in steps(of_shard, _MOST_RENEWED):
                 self._renew(shard, some, consumer, lost, cancelled)
         for token in lost:
             self._settling.handed.pop(token, None)

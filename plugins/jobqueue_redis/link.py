@@ -102,7 +102,7 @@ class Link:
         self._registry.know(queue)
 
     def shards(self) -> list[Shard]:
-        """All shards that hold jobs; on a cluster as they were at most a second ago."""
+        """All shards that hold jobs; on a cluster, those of the queues that are known now."""
         return self._registry.shards()
 
     def shards_of_job(self, job_id: str) -> list[Shard]:
@@ -127,7 +127,9 @@ class Link:
                 self._tick(server, Effort(monotonic() + PATIENCE))
             except redis.RedisError as error:
                 self.routes.doubt(server, error)
-                raise translate(error, where=f"{self._where} ({server.where})", what="TIME", maybe_accepted=False) from error
+                raise self.fault(error, "TIME", maybe_accepted=False) from error
+            except ConfigError as error:
+                raise self.fault(error, "TIME", maybe_accepted=False) from error
         return self._watch.quiet_us
 
     def _tick(self, server: Server, effort: Effort) -> int:
@@ -267,10 +269,6 @@ class Link:
         for bell in (*bells, *others):
             by_slot.setdefault(slot_of(bell[0]), []).append(bell)
         return list(by_slot.values())
-
-    def rang(self, key: str) -> None:
-        """The bell *key* has rung."""
-        self._registry.rang(key)
 
 
 def _value(reply: Any) -> Any:

@@ -107,11 +107,10 @@ def jobs(link: Link, wanted: JobFilter, *, cursor: str | None, limit: int) -> Jo
     if isinstance(left, _InShard):
         rest = _list_shards(link, page, left)
         return JobPage(jobs=tuple(page.jobs), next=None if rest is None else _write_shard(rest))
-    shards = link.shards()
     while left and not page.ends:
         piece = left.pop(0)
         ids = _collect(link, page, piece.part)
-        if ids is None and len(shards) > 1:
+        if ids is None and link.shards() != [link.home]:
             rest = _list_shards(link, page, _InShard("", bound=piece.before))
             return JobPage(jobs=tuple(page.jobs), next=None if rest is None else _write_shard(rest))
         if ids is None:

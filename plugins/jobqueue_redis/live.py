@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.job import JobState, Priority
 
 from .keys import Place
-from .portions import portions
+from .steps import steps
 
 if TYPE_CHECKING:
     from jobqueue_core.broker import JobFilter
@@ -18,46 +18,54 @@ if TYPE_CHECKING:
 
 __all__ = ["live_ids"]
 
-_QUEUES_A_SCRIPT: Final = 50
-_WHERE: Final = {
-    JobState.QUEUED: ("waiting", "WORK", "rs", 1_000),
-    JobState.PROCESSING: ("leased", "HELD", "rs", 1_000),
-    JobState.SCHEDULED: ("delayed", "DUE", "d", None),
-    JobState.RETRYING: ("delayed", "DUE", "t", None),
-}
-"""What the script ``live`` calls them, the key of the queues that may have some, the letters of their places, and how many ids one script finds. It
-cannot go on in the middle of a sorted set: there it must find all."""
+_QUEUES_AT_ONCE: Final = 50
+_IDS_A_SCRIPT: Final = 500
+_IN_STREAMS: Final = {JobState.QUEUED: ("waiting", "WORK"), JobState.PROCESSING: ("leased", "HELD")}
+"""What the script ``live`` calls them, and the key of the queues that may have some."""
+_IN_SETS: Final = {JobState.SCHEDULED: "DELAYED", JobState.RETRYING: "RETRY"}
+_CODES: Final = tuple((letter, priority) for priority in Priority for letter in "rs")
 
 
 def live_ids(link: Link, wanted: JobFilter, most: int) -> set[str] | None:
     """The ids of jobs that are in the state that is *wanted*; None when they cannot be found so, or are more than *most*."""
-    if wanted.state is None or wanted.state not in _WHERE:
-        return None
-    what, _, letters, at_once = _WHERE[wanted.state]
+    if wanted.state in _IN_STREAMS:
+        return _in_streams(link, *_IN_STREAMS[wanted.state], wanted.queue, most)
+    if wanted.state in _IN_SETS:
+        return _in_sets(link, _IN_SETS[wanted.state], wanted.queue, most)
+    return None
+
+
+def _in_streams(link: Link, what: str, registry: str, queue: str | None, most: int) -> set[str] | None:
     ids: set[str] = set()
-    for shard, names in _queues(link, wanted):
-        for some in portions(names, _QUEUES_A_SCRIPT):
-            codes = [Place(letter, priority, name).code for name in some for priority in _priorities(letters) for letter in letters]
-            after = b""
-            while codes:
-                done, after, found = link.call("live", shard, what, at_once or most + 1 - len(ids), after, *codes)
-                codes = codes[done:]
-                ids.update(job_id.decode("utf-8", "replace") for job_id in found)
-                if len(ids) > most:
-                    return None
+    for shard, names in _queues(link, queue, "SMEMBERS", registry):
+        codes = [Place(letter, priority, name).code for name in names for letter, priority in _CODES]
+        after = b""
+        while codes:
+            done, after, found = link.call("live", shard, what, _IDS_A_SCRIPT, after, *codes)
+            codes = codes[done:]
+            ids.update(job_id.decode() for job_id in found)
+            if len(ids) > most:
+                return None
     return ids
 
 
-def _priorities(letters: str) -> Iterable[Priority]:
-    # A sorted set holds jobs of all priorities.
-    return Priority if letters == "rs" else (Priority.MEDIUM,)
+def _in_sets(link: Link, name: str, queue: str | None, most: int) -> set[str] | None:
+    ids: set[str] = set()
+    for shard, names in _queues(link, queue, "ZRANGE", "DUE", 0, -1):
+        keys = [shard.key(name, one) for one in names]
+        if sum(link.commands(shard, *(("ZCARD", key) for key in keys))) + len(ids) > most:
+            return None
+        for found in link.commands(shard, *(("ZRANGE", key, 0, most) for key in keys)):
+            ids.update(job_id.decode("utf-8", "replace") for job_id in found)
+    return ids
 
 
-def _queues(link: Link, wanted: JobFilter) -> Sequence[tuple[Shard, Sequence[str]]]:
-    """The queues to look into, by shard."""
-    if wanted.queue is not None:
-        return [(link.shard_of(wanted.queue), [wanted.queue])]
-    registry = "" if wanted.state is None else _WHERE[wanted.state][1]
-    members = ("ZRANGE", 0, -1) if registry == "DUE" else ("SMEMBERS",)
-    command, *span = members
-    return [(shard, [name.decode() for name in link.command(shard, command, shard.key(registry), *span)]) for shard in link.shards()]
+def _queues(link: Link, queue: str | None, command: str, registry: str, *span: int) -> Iterator[tuple[Shard, Sequence[str]]]:
+    """The queues to look into, some at a time, by shard: the one that is asked for, or all that are registered."""
+    if queue is not None:
+        yield link.shard_of(queue), [queue]
+        return
+    for shard in link.shards():
+        names = [name.decode() for name in link.command(shard, command, shard.key(registry), *span)]
+        for some in steps(names, _QUEUES_AT_ONCE):
+            yield shard, some

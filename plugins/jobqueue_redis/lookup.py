@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from .portions import portions
+from .steps import steps
 from .values import Known, read_look
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def find(link: Link, job_ids: Sequence[str]) -> list[Known | None]:
     for job_id in dict.fromkeys(job_ids):
         for shard in link.shards_of_job(job_id):
             by_shard.setdefault(shard, []).append(job_id)
-    calls = [("get", shard, some) for shard, ids in by_shard.items() for some in portions(ids, _IDS_A_SCRIPT)]
+    calls = [("get", shard, some) for shard, ids in by_shard.items() for some in steps(ids, _IDS_A_SCRIPT)]
     found: dict[str, Known] = {}
     for (_, _, ids), replies in zip(calls, link.calls(calls), strict=True):
         for job_id, reply in zip(ids, replies, strict=True):

@@ -21,7 +21,7 @@ from jobqueue_core.broker import OutboxBatch, OutboxKind, OutboxLag
 from jobqueue_core.errors import IncompatibleData
 
 from .keys import Shard
-from .portions import portions
+from .steps import steps
 from .values import EPOCH, FORMAT, absolute
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def acknowledge(link: Link, batch: OutboxBatch) -> None:
         *item, prefix = one.split(" ", 3)
         by_shard.setdefault(Shard(prefix), []).append(item)
     for shard, items in by_shard.items():
-        for some in portions(items, _ACKNOWLEDGED):
+        for some in steps(items, _ACKNOWLEDGED):
             link.call("outbox_acknowledge", shard, batch.kind, *(part for item in some for part in item))
 
 
@@ -117,7 +117,7 @@ def trim(link: Link, max_pending: int) -> None:
 def _oldest_first(link: Link, kind: OutboxKind) -> Sequence[Shard]:
     """The shards that may have something to read."""
     shards = link.shards()
-    if len(shards) == 1:
+    if len(shards) <= 1:
         return shards
     number = 0 if kind == "history" else 1
     replies = link.calls([("outbox_lag", shard, ()) for shard in shards])

@@ -8,14 +8,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import msgspec
 from msgspec.structs import replace
 
 from jobqueue_core import lifecycle
 from jobqueue_core.broker import Reclaimed
 from jobqueue_core.errors import IncompatibleData
-from jobqueue_core.job import JobState
+from jobqueue_core.job import DeadReason, JobState
 
-from .entries import Entry, held_by, read_entries, read_entry
+from .entries import Entry, held_by, read_entries, read_entry, with_own_ids
 from .notes import log_notes
 from .settling import End, Settling
 from .values import EPOCH
@@ -30,6 +31,8 @@ _log = logging.getLogger("jobqueue.redis")
 _PORTION: Final = 200
 _START: Final = b"0"
 
+_encoder = msgspec.msgpack.Encoder()
+
 
 @attrs.frozen(kw_only=True)
 class _Loss:
@@ -37,6 +40,8 @@ class _Loss:
 
     error: str
     max_crashes: int
+    quiet_us: int | None = None
+    """Since when the server has been undisturbed; a loss by time counts only while that holds."""
     started: frozenset[str] | None = None
     """The jobs whose handlers were running, of a worker that is known to be dead; None of one that has been silent for a whole lease."""
 
@@ -60,14 +65,20 @@ class Reclaiming:
 
     def reclaim(self, limit: int, *, max_crashes: int) -> Reclaimed:
         """See ``Upkeep.reclaim``."""
-        loss = _Loss(error="its worker lost the lease", max_crashes=max_crashes)
+        if self._link.lost_generation():
+            _log.error(
+                "%s has lost all it had: somebody has emptied it, or it came back without its data; jobs that were in it are gone",
+                self._link.describe(),
+            )
+            self._link.call("tell", self._link.home, _encoder.encode(["data_lost", {"broker": self._link.describe()}]))
+        quiet_us = self._link.quiet_until()
+        loss = _Loss(error="its worker lost the lease", max_crashes=max_crashes, quiet_us=quiet_us)
         total = Reclaimed()
-        quiet_until = self._link.quiet_until()
         for shard in self._link.shards():
             self._sweep(shard)
             cursor = _START
             while (left := limit - _count(total)) > 0:
-                cursor, now_us, notes, flat = self._link.call("lapsed", shard, cursor, min(left, _PORTION), quiet_until)
+                cursor, now_us, notes, flat = self._link.call("lapsed", shard, cursor, min(left, _PORTION), quiet_us)
                 log_notes(notes)
                 total = self._crash(total, read_entries(flat), EPOCH + timedelta(microseconds=int(now_us)), loss)
                 if cursor == _START:
@@ -92,7 +103,11 @@ class Reclaiming:
     def _crash(self, total: Reclaimed, entries: Sequence[Entry], now: datetime, loss: _Loss) -> Reclaimed:
         """Take *entries* from their holder."""
         found = [(entry, end) for entry in entries if (end := _lost(entry, now, loss)) is not None]
-        answers = self._settling.end([end for _, end in found], event="reclaimed")
+        unreadable = with_own_ids(self._link, [end for _, end in found if end.job.dead_reason is DeadReason.UNDECODABLE])
+        if unreadable:
+            own = {end.token: end for end in unreadable}
+            found = [(entry, own.get(end.token, end)) for entry, end in found]
+        answers = self._settling.end([end for _, end in found], event="reclaimed", quiet_us=loss.quiet_us)
         done = [end for (_, end), answer in zip(found, answers, strict=True) if answer == 1]
         states = [end.job.state for end in done]
         total = attrs.evolve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 import zlib
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterRegistry", "SingleRegistry"]
 
-_FRESH: Final = 1.0
-"""Seconds for which a list of queues is used again."""
+_FRESH: Final = 10.0
+"""Seconds after which the queues are listed again although no bell has rung: who made one known may have died before it rang."""
 _KNOWN: Final = 60.0
 """Seconds after which a queue is made known once more, in case someone has emptied a server."""
+_LOOKED_AT: Final = 16
+"""How many shards are looked at by one question whether anything was lost: however many there are, each has its turn."""
 
 
 class Generations:
@@ -29,6 +32,11 @@ class Generations:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._marks: dict[Shard, bytes] = {}
+
+    def meet(self, shard: Shard) -> None:
+        """See to it that *shard* has a mark from now on."""
+        if shard not in self._marks:
+            self.lost(shard)
 
     def lost(self, shard: Shard) -> bool:
         """True, once, when *shard* has another mark than it had; it is made where there is none."""
@@ -53,7 +61,7 @@ class SingleRegistry:
 
     def open(self) -> None:
         """Connect for the first time."""
-        self._generations.lost(self.home)
+        self._generations.meet(self.home)
 
     def shard_of(self, queue: str) -> Shard:  # noqa: ARG002 - all queues are in one shard
         """See ``Link``."""
@@ -74,9 +82,6 @@ class SingleRegistry:
         """See ``Link``: no other shard will come."""
         return []
 
-    def rang(self, key: str) -> None:
-        """See ``Link``."""
-
     def lost_generation(self) -> bool:
         """See ``Link``."""
         return self._generations.lost(self.home)
@@ -91,13 +96,17 @@ class ClusterRegistry:
         self.home: Final = Shard(prefix + HOME_TAG)
         self._generations = Generations(link)
         self._shards: dict[str, Shard] = {}
-        self._bell = b"0-0"
+        self._ring: Final = ("XREVRANGE", self.home.key("WAKE", "*"), "+", "-", "COUNT", 1)
+        self._bell = b""
         self._listed_at = -_FRESH
         self._known: dict[str, float] = {}
+        self._turn = 0
+        self._seen: set[str] = set()
+        """Every queue there has been, in case the list is lost."""
 
     def open(self) -> None:
         """Connect for the first time."""
-        self._generations.lost(self.home)
+        self._generations.meet(self.home)
 
     def shard_of(self, queue: str) -> Shard:
         """See ``Link``."""
@@ -107,51 +116,56 @@ class ClusterRegistry:
         """See ``Link``."""
         if monotonic() - self._known.get(queue, -_KNOWN) < _KNOWN:
             return
-        self._generations.lost(self.shard_of(queue))
-        if self._link.command(self.home, "SADD", self.home.key("QUEUES"), queue):
-            self._link.command(self.home, "XADD", self.home.key("WAKE", "*"), "MAXLEN", 1, "*", "queue", queue)
+        self._generations.meet(self.shard_of(queue))
+        self._add([queue])
         self._known[queue] = monotonic()
 
     def shards(self) -> list[Shard]:
         """See ``Link``."""
-        if monotonic() - self._listed_at >= _FRESH:
+        # The bell costs the same however many queues there are.
+        if self._last_ring(self._link.command(self.home, *self._ring)) != self._bell or monotonic() - self._listed_at >= _FRESH:
             self._list()
         return list(self._shards.values())
 
     def shards_of_job(self, job_id: str) -> list[Shard]:
         """See ``Link``."""
-        self.shards()
+        shards = self.shards()
         try:
             number = uuid.UUID(job_id)
         except ValueError:
-            return self.shards()
+            return shards
         bits = (number.int >> 64) & 0xFFF
         # One that someone else has made may be anywhere.
         return [shard for queue, shard in sorted(self._shards.items(), key=lambda one: zlib.crc32(one[0].encode()) & 0xFFF != bits)]
 
     def bells(self) -> list[tuple[str, bytes]]:
         """See ``Link``."""
-        return [(self.home.key("WAKE", "*"), self._bell)]
-
-    def rang(self, key: str) -> None:
-        """See ``Link``."""
-        if key == self.home.key("WAKE", "*"):
-            self._listed_at = -_FRESH
+        return [(self.home.key("WAKE", "*"), self._bell or b"0-0")]
 
     def lost_generation(self) -> bool:
         """See ``Link``."""
-        lost = [self._generations.lost(shard) for shard in (self.home, *self.shards())]
-        if any(lost):
-            self._known.clear()
-            self._listed_at = -_FRESH
-        return any(lost)
+        is_lost = self._generations.lost(self.home)
+        if is_lost and self._seen:
+            self._add(sorted(self._seen))  # other nodes still have their jobs
+        shards = self.shards()
+        first, self._turn = self._turn % max(len(shards), 1), self._turn + _LOOKED_AT
+        turn = [*shards[first:], *shards[:first]][:_LOOKED_AT]
+        lost = [self._generations.lost(shard) for shard in turn]
+        return is_lost or any(lost)
+
+    def _add(self, queues: Sequence[str]) -> None:
+        if self._link.command(self.home, "SADD", self.home.key("QUEUES"), *queues):
+            self._link.command(self.home, "XADD", self.home.key("WAKE", "*"), "MAXLEN", 1, "*", "queue", queues[0])
 
     def _list(self) -> None:
         # The bell first: who is added after the list was read rings later.
         at = monotonic()
-        bell, queues = self._link.commands(
-            self.home, ("XREVRANGE", self.home.key("WAKE", "*"), "+", "-", "COUNT", 1), ("SMEMBERS", self.home.key("QUEUES"))
-        )
-        self._bell = bell[0][0] if bell else b"0-0"
+        ring, queues = self._link.commands(self.home, self._ring, ("SMEMBERS", self.home.key("QUEUES")))
+        self._bell = self._last_ring(ring)
         self._shards = {queue: self.shard_of(queue) for queue in sorted(name.decode() for name in queues)}
+        self._seen.update(self._shards)
         self._listed_at = at
+
+    @staticmethod
+    def _last_ring(entries: list[tuple[bytes, object]]) -> bytes:
+        return entries[0][0] if entries else b"0-0"

@@ -170,7 +170,8 @@ class Server:
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
         if len(numbers) == 2 and numbers < _OLDEST:
             raise IncompatibleData(f"{self.where} is Redis {version}: this release needs Redis 6.2 or later, or Valkey")
-        match facts.get("redis_mode", self._rules.mode):
+        mode = facts.get("redis_mode") or facts.get("server_mode")  # as Redis and as Valkey call it
+        match mode:
             case "sentinel":
                 raise ConfigError([f"broker.url: {self.where} is a sentinel: use redis+sentinel://{self.where}/<name of the master>"])
             case "cluster" if self._rules.mode != "cluster":

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import attrs
 import msgspec
 from msgspec.structs import replace
 
 from jobqueue_core import lifecycle
-from jobqueue_core.attempt import Completed, DeadLetter, Execution, LogLine, Release, Report, Settlement
+from jobqueue_core.attempt import Completed, DeadLetter, Execution, LogLine, Release, Report, Retrying, Settlement, Snoozed
 from jobqueue_core.errors import QueueFull
 from jobqueue_core.job import Job, JobState, Progress
 from jobqueue_core.printable import printable, writable
 
-from .portions import portions
+from .steps import steps
 from .values import EPOCH, extra, rest_of
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ __all__ = ["End", "Handed", "Settling"]
 _log = logging.getLogger("jobqueue.redis")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NONE: Final = timedelta(0)
+_LONGEST: Final = timedelta(days=10_000)
+"""A longer delay could not be told from an instant (``values``): 27 years will do."""
 _MAX_LINES: Final = 1_000
 _MOST_ITEMS: Final = 500
 """How many items one script takes: about 4 ms of the server's time."""
-_MOST_BYTES: Final = 4 << 20
 _LOST, _DONE, _TO_STOP = 0, 1, 2
 _WHAT: Final = {
     JobState.COMPLETED: b"c",
@@ -102,7 +104,7 @@ class Settling:
     def report(self, reports: Sequence[Report]) -> None:
         """See ``Consumer.report``. A full server keeps nothing of it: that must not keep jobs from ending."""
         try:
-            for some in portions(reports, 100):
+            for some in steps(reports, 100):
                 self._report(some)
         except QueueFull as error:
             if not self._told_full:
@@ -113,12 +115,13 @@ class Settling:
 
     # Ends ------------------------------------------------------------------------------------------------------------------------------
 
-    def end(self, ends: Sequence[End], *, event: str | None = None) -> list[int]:
+    def end(self, ends: Sequence[End], *, event: str | None = None, quiet_us: int | None = None) -> list[int]:
         """Carry out *ends*; for each 1 when it was done now or before, 0 when the lease is lost, 2 when the job is to be cancelled instead.
 
         Args:
             ends: What is to become of which lease.
             event: What to call it to those who listen; None to tell nobody.
+            quiet_us: As ``Link.call`` takes it.
         """
         answers = [_LOST] * len(ends)
         by_queue: dict[str, list[int]] = {}
@@ -128,8 +131,8 @@ class Settling:
         for queue, of_queue in by_queue.items():
             by_shard.setdefault(self._link.shard_of(queue), []).extend(of_queue)
         for shard, all_indexes in by_shard.items():
-            for indexes in _portions(all_indexes, ends):
-                for index, answer in zip(*self._end(shard, indexes, ends, event), strict=True):
+            for indexes in steps(all_indexes, _MOST_ITEMS, size=lambda index: _size(ends[index].job)):
+                for index, answer in zip(*self._end(shard, indexes, ends, event, quiet_us), strict=True):
                     answers[index] = answer
         return answers
 
@@ -152,11 +155,14 @@ class Settling:
     def _conclude(self, settlement: Settlement, *, stops: bool) -> End:
         lease = settlement.lease
         job = lease.job
+        outcome = writable(settlement.outcome)
+        if isinstance(outcome, (Retrying, Snoozed)) and outcome.delay > _LONGEST:
+            outcome = attrs.evolve(outcome, delay=_LONGEST)
         if self._progress and (progress := self._progress.get(lease.token)) is not None:
             job = replace(job, progress=progress)
         conclusion = lifecycle.conclude(
             job,
-            writable(settlement.outcome),
+            outcome,
             now=EPOCH,
             duration=settlement.duration,
             cancel_requested=stops,
@@ -169,8 +175,9 @@ class Settling:
 
     def _give_back(self, release: Release, *, stops: bool) -> End:
         change = lifecycle.park if release.unknown_type else lifecycle.give_back
-        after = change(release.lease.job, now=EPOCH, delay=release.delay, cancel_requested=stops)
-        return End(release.lease.token, after, self._keeps(release.lease.token), release.delay)
+        delay = min(release.delay, _LONGEST)
+        after = change(release.lease.job, now=EPOCH, delay=delay, cancel_requested=stops)
+        return End(release.lease.token, after, self._keeps(release.lease.token), delay)
 
     def _keeps(self, token: str) -> bool:
         handed = self.handed.get(token)
@@ -178,7 +185,7 @@ class Settling:
 
     # Sending ---------------------------------------------------------------------------------------------------------------------------
 
-    def _end(self, shard: Shard, indexes: Sequence[int], ends: Sequence[End], event: str | None) -> tuple[list[int], list[int]]:
+    def _end(self, shard: Shard, indexes: Sequence[int], ends: Sequence[End], event: str | None, quiet_us: int | None) -> tuple[list[int], list[int]]:
         """Carry out some ends of one shard; the indexes in the order in which they were sent, and the answers."""
         groups: dict[tuple[str, int | None], list[tuple[int, str]]] = {}
         for index in indexes:
@@ -212,6 +219,7 @@ class Settling:
                 len(letters) // 2,
                 *letters,
                 *items,
+                quiet_us=quiet_us,
             )
             if reply != b"listening":
                 self.listening = bool(reply[0])
@@ -256,19 +264,8 @@ def _item(entry: str, end: End) -> tuple[str, bytes, str, bytes | int, bytes]:
     return entry, what, job.id, more, rest_of(job, keeps=end.keeps)
 
 
-def _portions(indexes: Sequence[int], ends: Sequence[End]) -> list[list[int]]:
-    """*indexes* in portions that one script carries out in little time."""
-    portions: list[list[int]] = [[]]
-    size = 0
-    for index in indexes:
-        job = ends[index].job
-        length = len(job.payload_json) + len(job.result_json or b"")
-        if portions[-1] and (len(portions[-1]) == _MOST_ITEMS or size + length > _MOST_BYTES):
-            portions.append([])
-            size = 0
-        portions[-1].append(index)
-        size += length
-    return portions
+def _size(job: Job) -> int:
+    return len(job.payload_json) + len(job.result_json or b"")
 
 
 def _completes(call: Settlement | Release) -> bool:

@@ -14,7 +14,7 @@ _ENVELOPE: Final = 128
 """Bytes counted for an item beside its *size*."""
 
 
-def steps(items: Sequence[T], most: int, *, size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+def steps(items: Sequence[T], most: int, *, size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
     """*items* in order, at most *most* and, by their *size* in bytes, at most 1 MiB at a time; an item that is larger goes alone."""
     start = total = 0
     for position, item in enumerate(items):

@@ -61,6 +61,10 @@ IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
 _RELATIVE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Instants before this are relative."""
 _MICROSECOND: Final = timedelta(microseconds=1)
+_HEADER: Final = 10
+"""Bytes before the job's fields: time, keeps, and the job's own format number."""
+_FIRST_PRINTABLE: Final = ord(" ")
+"""No format number: what has it in its place is somebody's text."""
 _FINISHED: Final = {"c": JobState.COMPLETED, "d": JobState.DEAD, "x": JobState.CANCELLED}
 _DELAYED: Final = {"d": JobState.SCHEDULED, "t": JobState.RETRYING}
 
@@ -83,7 +87,14 @@ def read_value(value: bytes) -> tuple[Job, bool]:
         ValueError: It is none.
         IncompatibleData: It was written by a newer release.
     """
-    return absolute(decode_job(value[9:]), int.from_bytes(value[:8], "big")), value[8] == 1
+    if len(value) < _HEADER or value[_HEADER - 1] >= _FIRST_PRINTABLE:
+        msg = "not a value of this broker"
+        raise ValueError(msg)
+    try:
+        return absolute(decode_job(value[9:]), int.from_bytes(value[:8], "big")), value[8] == 1
+    except OverflowError as error:
+        msg = f"its time is out of range: {error}"
+        raise ValueError(msg) from error
 
 
 def absolute(job: Job, time_us: int) -> Job:
@@ -171,9 +182,10 @@ def read_look(job_id: str, reply: Sequence[Any] | None) -> Known | None:
                 _, _, value = record.partition(b" ")
                 job, keeps = read_value(value)
                 return Known(job=replace(job, state=_FINISHED[record[2:3].decode()]), keeps=keeps)
+            case _:
+                return Known(job=_unreadable(job_id, "its record is of no known kind"), readable=False)
     except (ValueError, LookupError) as error:
         return Known(job=_unreadable(job_id, str(error)), readable=False)
-    return Known(job=_unreadable(job_id, "its record is of no known kind"), readable=False)
 
 
 def _in_stream(job_id: str, record: bytes, reply: Sequence[Any]) -> Known:

@@ -70,14 +70,17 @@ class Waiter:
         if alarm is None:
             return False
         lines: list[_Line] = []
+        is_interrupted = False
         try:
-            return self._wait(alarm, lines, bells, seconds)
+            has_news = self._wait(alarm, lines, bells, seconds)
         except (redis.RedisError, ConfigError) as error:
             raise self._link.fault(error, "wait for work", maybe_accepted=False) from error
         finally:
             for line in lines:
                 self._put_back(line)
-            self._leave(alarm)
+            is_interrupted = self._leave(alarm)
+        # Whoever interrupts wants an end of the wait, also when it ends by itself at that moment.
+        return has_news and not is_interrupted
 
     def interrupt(self) -> None:
         """End every wait, or the next one if there is none; from any thread."""
@@ -115,14 +118,16 @@ class Waiter:
             self._waiting.add(alarm)
             return alarm
 
-    def _leave(self, alarm: _Alarm) -> None:
+    def _leave(self, alarm: _Alarm) -> bool:
+        """The wait is over; whether it was interrupted."""
         with self._lock:
             self._waiting.discard(alarm)
-            alarm.hush()
-            if not self._is_closed:
+            was_rung = alarm.hush()
+            if self._is_closed:
+                alarm.close()
+            else:
                 self._spare.append(alarm)
-                return
-        alarm.close()
+            return was_rung
 
     def _wait(self, alarm: _Alarm, lines: list[_Line], bells: Sequence[Bell], seconds: float) -> bool:
         effort = Effort(monotonic() + seconds + _GRACE)
@@ -140,11 +145,10 @@ class Waiter:
         by_number = {line.wire.fileno(): line for line in lines}
         while (left := effort.deadline - monotonic()) > 0:
             for number, _ in poller.poll(math.ceil(left * 1000)):
-                line_or_none = by_number.get(number)
-                if line_or_none is None:
+                if number not in by_number:
                     return False
                 with suppress(NothingYet):
-                    return self._heard(line_or_none)
+                    return self._heard(by_number[number])
         # The server hangs: what it may still say, nobody will hear.
         for line in lines:
             line.wire.close()
@@ -166,11 +170,7 @@ class Waiter:
             # Its role or its slots have changed. Whoever looks for work next finds out who has them.
             self._doubt(line.server, error)
             return True
-        if reply is None:
-            return False
-        for key, _ in reply:
-            self._link.rang(key.decode())
-        return True
+        return reply is not None
 
     def _reopen(self, line: _Line) -> bool:
         """A connection is lost. With the server there, and only then, something may have been missed that is worth a look."""
@@ -260,13 +260,14 @@ class _Line:
                 self.wire.close()
                 return
             effort = Effort(monotonic() + _UNBLOCK)
-            (reply,) = self.server.ask(pack(("CLIENT", "UNBLOCK", self._number)), 1, effort)
-            if isinstance(reply, redis.RedisError):
-                self.wire.close()
-                return
-            self.wire.read(effort)
+            (is_ended,) = self.server.ask(pack(("CLIENT", "UNBLOCK", self._number)), 1, effort)
+            if is_ended == 1:
+                self.wire.read(effort)
+            else:
+                # It has just answered, or not begun to wait: that is not waited for.
+                self.wire.read_now()
             self.is_asked = False
-        except (redis.RedisError, ConfigError, IncompatibleData):
+        except (redis.RedisError, ConfigError, IncompatibleData, NothingYet):
             self.wire.close()
 
 
@@ -289,11 +290,13 @@ class _Alarm:
             self._is_ringing = True
             self._bell.send(b"!")
 
-    def hush(self) -> None:
-        """Make it quiet again."""
-        if self._is_ringing:
-            self._is_ringing = False
-            self._end.recv(16)
+    def hush(self) -> bool:
+        """Make it quiet again; whether it was ringing."""
+        if not self._is_ringing:
+            return False
+        self._is_ringing = False
+        self._end.recv(16)
+        return True
 
     def close(self) -> None:
         """Let go of it."""

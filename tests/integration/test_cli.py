@@ -23,7 +23,7 @@ from jobqueue_core import JobQueue
 pytest.importorskip("handlers_example", reason="its handlers are the jobs of these tests")
 
 UNKNOWN = "0199a5d0-0000-7000-8000-000000000000"
-HEAVY = ("asyncio", "cattrs", "rich", "sqlite3")
+HEAVY = ("asyncio", "cattrs", "redis", "rich", "sqlite3")
 LISTS = ["jobs", "queues", "dlq list", "dlq groups", "executions", "workers", "plugins", "handlers"]
 
 
@@ -33,12 +33,15 @@ class Site:
 
     folder: Path
     path: tuple[Path, ...] = ()
+    config: str | None = None
 
     @property
     def environ(self) -> dict[str, str]:
         """As little as a process needs: no setting of whoever runs the tests counts."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG") or name.startswith("COVERAGE")}
-        return {**kept, "PYTHONPATH": os.pathsep.join([*map(str, self.path), os.environ.get("PYTHONPATH", "")]), "COLUMNS": "200", "TERM": "dumb"}
+        chosen = {"JOBQUEUE_CONFIG": self.config} if self.config else {}
+        path = os.pathsep.join([*map(str, self.path), os.environ.get("PYTHONPATH", "")])
+        return {**kept, **chosen, "PYTHONPATH": path, "COLUMNS": "200", "TERM": "dumb"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "jobqueue_cli.main", *words]
@@ -68,21 +71,28 @@ class Site:
         return process.wait(timeout=60), shown.decode()
 
 
-def make_site(folder: Path) -> Site:
+def make_site(folder: Path, broker: str = "") -> Site:
     folder.mkdir(exist_ok=True)
-    (folder / "jobqueue.toml").write_text('[worker]\nqueues = ["default", "low"]\nlease = "5s"\n')
-    return Site(folder)
+    (folder / "jobqueue.toml").write_text(broker + '[worker]\nqueues = ["default", "low"]\nlease = "5s"\n')
+    return Site(folder, config="jobqueue.toml")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
+    """A site with the embedded broker."""
     return make_site(tmp_path)
 
 
+@pytest.fixture
+def any_site(tmp_path: Path, broker_config: str) -> Site:
+    """A site with each broker."""
+    return make_site(tmp_path, broker_config)
+
+
 @pytest.fixture(scope="module")
-def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site with a running worker."""
-    site = make_site(tmp_path_factory.mktemp("working"))
+def working(tmp_path_factory: pytest.TempPathFactory, module_broker_config: str) -> Iterator[Site]:
+    """A site with a running worker, on each broker."""
+    site = make_site(tmp_path_factory.mktemp("working"), module_broker_config)
     with worker(site):
         yield site
 
@@ -170,11 +180,13 @@ def test_a_wrong_configuration_exits_with_2_and_names_every_problem(site: Site) 
     assert (json.loads(as_json)["code"], len(json.loads(as_json)["details"])) == ("config", 2)
 
 
-def test_a_broker_that_is_away_exits_with_1_and_one_line(site: Site) -> None:
-    (site.folder / "jobqueue.toml").write_text('[broker]\nurl = "sqlite:///no/such/folder/jobqueue.db"\n')
+@pytest.mark.parametrize(("plugin", "url"), [("sqlite", "sqlite:///no/such/folder/jobqueue.db"), ("redis", "redis://:secret@127.0.0.1:1/0")])
+def test_a_broker_that_is_away_exits_with_1_and_one_line(site: Site, plugin: str, url: str) -> None:
+    (site.folder / "jobqueue.toml").write_text(f'[broker]\nplugin = "{plugin}"\nurl = "{url}"\n')
     done = site.call("jobs", "-c", "jobqueue.toml")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("error: ")
+    assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize("words", ["plugins --json", "plugins", "shout"])
@@ -315,28 +327,28 @@ def test_what_fails_says_so_on_stderr_alone(site: Site, words: Sequence[str], st
     assert "Traceback" not in done.stderr
 
 
-def test_what_waits_is_cancelled_paused_and_purged(site: Site) -> None:
-    ids = [site.call("enqueue", "a.b", "--delay", "1h", "--payload", "-", stdin="[1]").stdout.strip() for _ in range(3)]
-    assert site.json("job", "cancel", ids[0])["state"] == "cancelled"
-    assert site.json("queue", "pause", "default")["paused"] is True
-    assert site.json("queue", "resume", "default")["paused"] is False
-    assert site.json("queue", "purge", "default") == {"queue": "default", "purged": 2}
-    assert {one["state"] for one in site.json("jobs")} == {"cancelled"}
+def test_what_waits_is_cancelled_paused_and_purged(any_site: Site) -> None:
+    ids = [any_site.call("enqueue", "a.b", "--delay", "1h", "--payload", "-", stdin="[1]").stdout.strip() for _ in range(3)]
+    assert any_site.json("job", "cancel", ids[0])["state"] == "cancelled"
+    assert any_site.json("queue", "pause", "default")["paused"] is True
+    assert any_site.json("queue", "resume", "default")["paused"] is False
+    assert any_site.json("queue", "purge", "default") == {"queue": "default", "purged": 2}
+    assert {one["state"] for one in any_site.json("jobs")} == {"cancelled"}
 
 
 # A terminal ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_gets_a_table_and_is_asked_before_a_purge(site: Site) -> None:
-    job_id = site.call("enqueue", "a.b").stdout.strip()
-    status, shown = site.at_a_terminal("jobs")
+def test_a_terminal_gets_a_table_and_is_asked_before_a_purge(any_site: Site) -> None:
+    job_id = any_site.call("enqueue", "a.b").stdout.strip()
+    status, shown = any_site.at_a_terminal("jobs")
     heading, row = shown.splitlines()[:2]
     assert (status, heading.split()[:3], row.split()[0]) == (0, ["ID", "TYPE", "QUEUE"], job_id)
-    status, shown = site.at_a_terminal("queue", "purge", "default", types="n\n")
-    assert (status, site.json("job", "show", job_id)["state"]) == (1, "queued")
+    status, shown = any_site.at_a_terminal("queue", "purge", "default", types="n\n")
+    assert (status, any_site.json("job", "show", job_id)["state"]) == (1, "queued")
     assert "Cancel 1 job of queue default?" in shown
-    status, _shown = site.at_a_terminal("queue", "purge", "default", types="y\n")
-    assert (status, site.json("job", "show", job_id)["state"]) == (0, "cancelled")
+    status, _shown = any_site.at_a_terminal("queue", "purge", "default", types="y\n")
+    assert (status, any_site.json("job", "show", job_id)["state"]) == (0, "cancelled")
 
 
 def test_waiting_at_a_terminal_shows_progress_and_then_the_job(working: Site) -> None:

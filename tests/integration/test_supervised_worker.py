@@ -1,4 +1,4 @@
-"""The worker under its supervisor, with the embedded broker."""
+"""The worker under its supervisor, on each broker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def slow(payload, ctx: "JobContext"):
     mark("slow.done", ctx.job)
 """.replace('"JobContext"', "JobContext").replace("import handler", "import JobContext, handler")
 
-EMBEDDED = """
+WORKER = """
 [worker]
 lease = "60s"
 shutdown_timeout = "{grace}"
@@ -49,12 +49,12 @@ shutdown_timeout = "{grace}"
 
 
 @pytest.fixture
-def shop(home: Path) -> Path:
-    """The folder, with the embedded broker and a package of handlers."""
+def shop(home: Path, broker_config: str) -> Path:
+    """The folder, with a broker and a package of handlers."""
     (home / "site" / "shop_handlers.py").write_text(HANDLERS)
     with (home / "site" / "dummy-1.0.dist-info" / "entry_points.txt").open("a") as file:
         file.write("[jobqueue.handlers]\nshop = shop_handlers\n")
-    (home / "jobqueue.toml").write_text(EMBEDDED.format(grace="20s"))
+    (home / "jobqueue.toml").write_text(broker_config + WORKER.format(grace="20s"))
     return home
 
 
@@ -99,9 +99,8 @@ def test_what_runs_is_finished_within_the_grace(start: Start, shop: Path, queue:
 def test_what_does_not_finish_is_given_back_without_an_attempt(
     start: Start, shop: Path, queue: JobQueue, *, grace: str, numbers: tuple[signal.Signals, ...], status: int
 ) -> None:
-    (shop / "jobqueue.toml").write_text(EMBEDDED.format(grace=grace))
     job = queue.enqueue("slow", 60)
-    command = start("worker")
+    command = start("worker", "--set", f"worker.shutdown_timeout={grace}")
     command.wait_for(lambda: marks(shop, "slow.started"), "the start")
 
     command.process.send_signal(numbers[0])

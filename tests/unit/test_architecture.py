@@ -49,11 +49,16 @@ def test_public_names_are_listed_once(name: str) -> None:
 
 
 def test_every_sql_and_lua_file_is_used() -> None:
-    """A file is used when its name, without the suffix, is a text in its package, or fits an f-string there. Migrations are read as a folder."""
+    """A file is used when its name, without the suffix, is a text in its package, or fits an f-string there, or another file's "use" line names it.
+
+    Migrations are read as a folder.
+    """
     unused = []
     for folder in FOLDERS.values():
         nodes = [node for path in (ROOT / folder).rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-        names = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        names = {node.value.rpartition("/")[2] for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        uses = [re.findall(r"^-- use: (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) for path in (ROOT / folder).rglob("*.lua")]
+        names.update(name.strip() for lines in uses for line in lines for name in line.split(","))
         patterns = [pattern for node in nodes if isinstance(node, ast.JoinedStr) and (pattern := pattern_of(node))]
         files = [*(ROOT / folder).rglob("*.sql"), *(ROOT / folder).rglob("*.lua")]
         unused += [

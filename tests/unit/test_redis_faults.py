@@ -165,9 +165,10 @@ def test_a_server_that_may_evict_what_expires_is_warned_of_once(caplog: pytest.L
         ("cluster", "standalone", "use redis://h:6379"),
     ],
 )
-def test_a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_url(mode: str, found: str, advice: str) -> None:
+@pytest.mark.parametrize("name", ["redis_mode", "server_mode"])
+def test_a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_url(mode: str, found: str, advice: str, name: str) -> None:
     with pytest.raises(ConfigError, match=advice):
-        look({"redis_mode": found}, server=look({}, mode=mode))
+        look({"redis_mode": "", name: found}, server=look({}, mode=mode))
 
 
 def test_a_replica_is_waited_for_to_become_a_master() -> None:

@@ -1,8 +1,7 @@
--- The ids of jobs that wait in streams, are leased from them, or stand in sorted sets.
+-- The ids of jobs that wait in streams, or are leased from them.
 -- use: places, some
--- ARGV: prefix, what ('waiting', 'leased' or 'delayed'), most, entry id after which to go on in the first of the streams ('': from its beginning),
--- code...
--- Answer: how many of the places are done, the entry id after which to go on in the next ('' when it has not been begun), job ids.
+-- ARGV: prefix, what ('waiting' or 'leased'), most, entry id after which to go on in the first of the streams ('': from its beginning), code...
+-- Answer: how many of the streams are done, the entry id after which to go on in the next ('' when it has not been begun), job ids.
 -- A value begins: time (8 bytes), keeps (1), format of the job (1), head of its array (3), head of the id (2), id (36); see values.py.
 local BYTES = 2097152
 local what, most, after = ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -44,17 +43,11 @@ local function leased(stream)
   return #pending == asked and pending[asked][1] or nil
 end
 
-local function delayed(code)
-  for _, id in ipairs(redis.call('ZRANGE', zset_of(code), 0, most - #ids - 1)) do ids[#ids + 1] = id end
-end
-
 local i = 5
 while i <= #ARGV and #ids < most and bytes < BYTES do
-  local code, seen = ARGV[i], nil
-  if what == 'delayed' then
-    delayed(code)
-  elseif redis.call('XLEN', stream_of(code)) > 0 then
-    if what == 'waiting' then seen = waiting(stream_of(code)) else seen = leased(stream_of(code)) end
+  local stream, seen = stream_of(ARGV[i]), nil
+  if redis.call('XLEN', stream) > 0 then
+    if what == 'waiting' then seen = waiting(stream) else seen = leased(stream) end
   end
   after = seen or ''
   if not seen then i = i + 1 end

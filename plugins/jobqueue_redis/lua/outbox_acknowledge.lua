@@ -1,15 +1,15 @@
 -- Remove what storage has. Repeating it is harmless: what is gone already is known by the entry, or by the number of its rows that are gone.
--- use: unlock
+-- use: unlock, gone
 -- ARGV: prefix, kind (history or dead), then of each entry its id, how many of its rows (the first) storage has, how many it had
 local kind = ARGV[2]
 local stream = kind == 'history' and K_HISTORY or K_DEAD
 unlock_memory()
-local some_gone = redis.call('HLEN', K_LAG) > 3
+local parts = some_are_gone()
 local removed = 0
 for i = 3, #ARGV, 3 do
   local id, has, rows = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local mark = 'gone:' .. id
-  local gone = some_gone and tonumber(redis.call('HGET', K_LAG, mark)) or 0
+  local gone = parts and tonumber(redis.call('HGET', K_LAG, mark)) or 0
   if has >= rows then
     if redis.call('XDEL', stream, id) == 1 then
       removed = removed + math.max(rows - gone, 0)
@@ -17,7 +17,7 @@ for i = 3, #ARGV, 3 do
     end
   elseif has > gone and #redis.call('XRANGE', stream, id, id) == 1 then
     redis.call('HSET', K_LAG, mark, ARGV[i + 1])
-    some_gone = true
+    parts = true
     removed = removed + has - gone
   end
 end

@@ -1,5 +1,5 @@
 -- Entries of an outbox, oldest first.
--- use: some
+-- use: some, gone
 -- ARGV: prefix, kind (history or dead), entry id after which to go on ('': from the beginning), rows wanted
 -- Answer: whether these were the last, how many rows are gone of entries of which some are (flat: entry id, rows), entries.
 local BYTES = 2097152
@@ -13,7 +13,7 @@ end
 local most = math.max(1, math.min(500, math.ceil(wanted / rows_each)))
 local entries, ended = some_entries(stream, after == '' and '-' or '(' .. after, most, BYTES, kind == 'history' and math.min(most, 200) or 8)
 local gone = {}
-if kind == 'history' and redis.call('HLEN', K_LAG) > 3 then
+if kind == 'history' and some_are_gone() then
   for _, entry in ipairs(entries) do
     local rows = redis.call('HGET', K_LAG, 'gone:' .. entry[1])
     if rows then

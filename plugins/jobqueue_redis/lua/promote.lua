@@ -77,6 +77,11 @@ end
 
 local chosen, codes, values, odd, sources = {}, {}, {}, {}, {}
 
+-- A value has the id of its job at a fixed place: what is cut off before it, or is of another job, is not made ready.
+local function is_value_of(id, record, at)
+  return string.sub(record, at + 15, at + 50) == id
+end
+
 -- Choose the next member of `source`, or see that it is no delayed job.
 local function choose(source)
   local member = source.member
@@ -85,7 +90,8 @@ local function choose(source)
   if format > 1 and format < 32 then return end
   local space = record and string.find(record, ' ', 3, true)
   local code = space and string.sub(record, 3, space - 1)
-  if code and string.sub(record, 1, 2) == '\1d' and string.match(code, '^[dt][0-3]%S+$') and zset_of(code) == source.zset then
+  local is_delayed = code and string.sub(record, 1, 2) == '\1d' and string.match(code, '^[dt][0-3]%S+$') and zset_of(code) == source.zset
+  if is_delayed and is_value_of(member, record, space + 1) then
     local ready = 's' .. string.sub(code, 2)
     if takes(ready) then
       local n = #chosen + 1

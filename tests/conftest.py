@@ -1,0 +1,162 @@
+"""What any test may ask for: a place on a running Redis, a Redis of its own, a network between, a config for one broker or another."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+import redis
+from servers import Program, Proxy, RedisServer, given_redis, wanted_redis
+
+StartRedis = Callable[..., RedisServer]
+
+
+@attrs.frozen
+class RedisPlace:
+    """What a test may use of a server that others use too: the keys in *namespace*."""
+
+    url: str
+    namespace: str
+
+    @property
+    def config(self) -> str:
+        """The lines of a config file that choose it."""
+        return f'[broker]\nplugin = "redis"\nurl = "{self.url}"\n[run]\nnamespace = "{self.namespace}"\n'
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "redis: asks for a Redis (given by itself)")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let ``-m redis`` choose what asks for a Redis."""
+    if "redis_program" in getattr(item, "fixturenames", ()):
+        item.add_marker("redis")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a Redis on each that is wanted."""
+    if "redis_program" in metafunc.fixturenames and len(wanted_redis()) > 1:
+        metafunc.parametrize("redis_program", wanted_redis(), ids=str, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def redis_program(request: pytest.FixtureRequest) -> Program | None:
+    """Which server is started; None: the one that is chosen."""
+    return getattr(request, "param", None)
+
+
+# A server that is shared -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def shared_redis(redis_program: Program | None) -> Iterator[str]:
+    """The server in ``REDIS_URL``, or one that this process has started. Ask for ``redis_url`` instead."""
+    if given := given_redis():
+        yield given
+        return
+    with RedisServer(redis_program, appendonly=False) as server:
+        yield server.url
+
+
+@contextmanager
+def _place(url: str) -> Iterator[RedisPlace]:
+    place = RedisPlace(url, f"test-{secrets.token_hex(6)}")
+    yield place
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(match=f"{place.namespace}:*", count=1000):
+            client.unlink(key)
+        if given_redis() is None:
+            stray = [key for key in client.scan_iter(count=1000) if not key.startswith(b"test-")]
+            assert not stray, f"not in the test's namespace: {stray[:20]}"
+
+
+@pytest.fixture
+def redis_place(shared_redis: str) -> Iterator[RedisPlace]:
+    """A place on the shared server that no other test uses. The test may do nothing to the server."""
+    with _place(shared_redis) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def module_redis_place(shared_redis: str) -> Iterator[RedisPlace]:
+    """The same for what a whole module shares."""
+    with _place(shared_redis) as place:
+        yield place
+
+
+@pytest.fixture
+def redis_url(redis_place: RedisPlace) -> str:
+    """The url of the shared server; the test must keep to ``redis_namespace``."""
+    return redis_place.url
+
+
+@pytest.fixture
+def redis_namespace(redis_place: RedisPlace) -> str:
+    """The test's own namespace on ``redis_url``."""
+    return redis_place.namespace
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of ``redis_url``; replies are bytes."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+# Servers of the test's own ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start_redis(redis_program: Program | None) -> Iterator[StartRedis]:
+    """Start servers of the test's own; options as those of ``RedisServer``."""
+    started: list[RedisServer] = []
+
+    def start_redis(**options: Any) -> RedisServer:
+        started.append(RedisServer(redis_program, **options))
+        return started[-1]
+
+    yield start_redis
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def redis_server(start_redis: StartRedis) -> RedisServer:
+    """A server of the test's own, which keeps its data over a restart."""
+    return start_redis()
+
+
+@pytest.fixture
+def redis_proxy(redis_server: RedisServer) -> Iterator[Proxy]:
+    """A network before ``redis_server`` that can fail."""
+    with Proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+# The same test on several brokers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def broker_config(request: pytest.FixtureRequest) -> str:
+    """The lines of a config file that choose a broker; none for the embedded one. What asks for it runs on each."""
+    return _broker_config(request, "redis_place")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def module_broker_config(request: pytest.FixtureRequest) -> str:
+    """The same for what a whole module shares."""
+    return _broker_config(request, "module_redis_place")
+
+
+def _broker_config(request: pytest.FixtureRequest, place: str) -> str:
+    match request.param:
+        case "sqlite":
+            return ""
+        case _:
+            found: RedisPlace = request.getfixturevalue(place)
+            return found.config
