@@ -108,6 +108,20 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def shared_redis_cluster(redis_program: Program | None) -> Iterator[RedisServer]:
+    """A Redis Cluster of one node, with all slots and all the rules of a cluster. Ask for ``redis_cluster_url`` instead."""
+    with RedisServer(redis_program, appendonly=False, options={"cluster-enabled": "yes"}) as server:
+        server.be_a_cluster()
+        yield server
+
+
+@pytest.fixture
+def redis_cluster_url(shared_redis_cluster: RedisServer) -> str:
+    """The url of a cluster that others use too, each with a namespace of its own."""
+    return f"redis+cluster://127.0.0.1:{shared_redis_cluster.port}"
+
+
 # Servers of the test's own ---------------------------------------------------------------------------------------------------------------
 
 

@@ -25,10 +25,12 @@ from .times import from_us
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["read"]
+__all__ = ["begin_listening", "is_listened", "read"]
 
 _LISTENED: Final = timedelta(seconds=60)
 """How long the log is written after someone has read it."""
+_LISTENED_MS: Final = _LISTENED // timedelta(milliseconds=1)
+_BEGAN: Final = "began"
 _BLOCK: Final = 1.0
 """Seconds a connection waits for an event before it looks whether it is still wanted."""
 _POLL: Final = 0.2
@@ -79,6 +81,16 @@ def read(link: Link, after: str | None, *, limit: int, wait: timedelta) -> Event
                 break
 
 
+def is_listened(link: Link) -> bool:
+    """Whether someone reads events; on Redis Cluster, for a queue that is new and that no reader has seen."""
+    return bool(link.command(link.home, "EXISTS", link.home.key("LISTENED")))
+
+
+def begin_listening(link: Link, shard: Shard) -> None:
+    """Have the log of *shard* written."""
+    link.call("events_read", shard, _LISTENED_MS, 1, "")
+
+
 def _rings(link: Link, after: str, until: float) -> bool:
     """Wait a moment for an event, and no longer than until then (monotonic); whether there may be one."""
     remaining = until - time.monotonic()
@@ -102,9 +114,11 @@ def _look(link: Link, after: str | None, limit: int) -> EventPage:
     names = _Positions(None if _is_cluster(link) else link.home.prefix)
     known = None if after is None else names.parse(after)
     asked = known or {}
-    replies = link.calls(
-        [("events_read", shard, (_LISTENED // timedelta(milliseconds=1), limit, _text(asked.get(shard.prefix)))) for shard in shards]
-    )
+    # A queue that the position does not name has come since.
+    others = "" if known is None else _BEGAN
+    replies = link.calls([("events_read", shard, (_LISTENED_MS, limit, _text(asked.get(shard.prefix)) or others)) for shard in shards])
+    if _is_cluster(link):
+        begin_listening(link, link.home)
     logs = [_Log(shard, _id(began), _id(last), entries) for shard, (began, last, entries) in zip(shards, replies, strict=True)]
     missed = after is not None and (known is None or any(one.has_lost(known) for one in logs))
     if known is None or missed:

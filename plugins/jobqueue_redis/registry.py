@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.errors import QueueFull
 
+from .events import begin_listening, is_listened
 from .keys import HOME_TAG, Shard
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ class ClusterRegistry:
 
     def _add(self, queues: Sequence[str]) -> None:
         if self._link.command(self.home, "SADD", self.home.key("QUEUES"), *queues):
+            if is_listened(self._link):
+                for queue in queues:
+                    begin_listening(self._link, self.shard_of(queue))
             self._link.command(self.home, "XADD", self.home.key("WAKE", "*"), "MAXLEN", 1, "*", "queue", queues[0])
 
     def _list(self) -> None:

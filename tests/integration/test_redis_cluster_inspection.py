@@ -26,16 +26,10 @@ _QUEUES = ["a", "b", "c", "d", "e"]
 OpenBroker = Callable[..., RedisBroker]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisServer]:
-    """A cluster of one node: all slots, and all the rules of a cluster."""
-    with RedisServer(appendonly=False, options={"cluster-enabled": "yes"}) as server:
-        server.command("CLUSTER", "ADDSLOTS", *range(16_384))
-        deadline = time.monotonic() + 20
-        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.05)
-        yield server
+@pytest.fixture
+def cluster(shared_redis_cluster: RedisServer) -> RedisServer:
+    """A cluster of one node."""
+    return shared_redis_cluster
 
 
 @pytest.fixture

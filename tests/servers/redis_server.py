@@ -138,6 +138,15 @@ class RedisServer:
         for name, value in directives.items():
             self.command("CONFIG", "SET", name.replace("_", "-"), value)
 
+    def be_a_cluster(self) -> None:
+        """Serve all slots alone, when started with ``cluster-enabled``; returns when the cluster is up."""
+        self.command("CLUSTER", "ADDSLOTS", *range(16_384))
+        deadline = time.monotonic() + _PATIENCE
+        pause = threading.Event()
+        while b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
+            assert time.monotonic() < deadline, self.log
+            pause.wait(0.02)
+
     def close(self) -> None:
         """End it if it runs, and forget its data."""
         if self._process is not None:

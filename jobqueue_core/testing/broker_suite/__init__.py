@@ -51,5 +51,5 @@ class BrokerSuite(
 ):
     """All that a broker must do. Override ``open_broker``, and ``clock`` if the broker's clock can be injected.
 
-    ``chooses_suspects = False`` says that ``lease`` cannot keep to *suspects*.
+    ``chooses_suspects = False`` says that ``lease`` cannot keep to *suspects*, ``one_id_space = False`` that an id is known within its queue only.
     """

@@ -40,6 +40,9 @@ class BrokerArrangement:
     chooses_suspects: ClassVar[bool] = True
     """False for a broker that cannot keep to ``lease(suspects=...)``."""
 
+    one_id_space: ClassVar[bool] = True
+    """False for a broker in which an id is known within its queue only."""
+
     @pytest.fixture
     def clock(self) -> Clock:
         """How time passes for the broker."""

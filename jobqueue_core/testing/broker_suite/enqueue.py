@@ -105,6 +105,8 @@ class EnqueueContract(BrokerArrangement):
 
     @pytest.mark.parametrize("other_job", [{"type": "another.type"}, {"queue": "another"}], ids=["type", "queue"])
     def test_an_id_of_another_type_or_queue_is_refused_and_changes_nothing(self, broker: Broker, other_job: dict[str, str]) -> None:
+        if "queue" in other_job and not self.one_id_space:
+            pytest.skip("this broker knows an id within its queue only")
         new = new_job()
         job = self.put(broker, new)
         (answer,) = broker.enqueue([replace(new, **other_job)])

@@ -1,6 +1,6 @@
 -- Events after a position; and the log is written for as long again.
 -- use: unlock
--- ARGV: prefix, for how long (ms), most, position ('': none)
+-- ARGV: prefix, for how long (ms), most, position ('': none; 'began': that at which listening began)
 -- Answer: the position at which listening began (or before which the log was trimmed), the position of the last event, events.
 local keep, most, after = ARGV[2], ARGV[3], ARGV[4]
 
@@ -25,6 +25,7 @@ else
 end
 -- The log outlives the listening: else positions would begin again.
 redis.call('PEXPIRE', K_EVENTS, string.format('%.0f', 2 * tonumber(keep)))
+if after == 'began' then after = began end
 local events = {}
 if after ~= '' then events = redis.call('XRANGE', K_EVENTS, '(' .. after, '+', 'COUNT', most) end
 return {began, last, events}
