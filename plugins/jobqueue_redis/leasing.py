@@ -36,6 +36,8 @@ _SECOND_LOOK: Final = 1 / 3
 _PATIENCE: Final = 5.0
 """Seconds for which one call goes on when all it finds has expired or cannot be read."""
 _PORTION: Final = 200
+_SOON: Final = 1.0
+"""Seconds within which one call tries again when an answer was lost."""
 
 
 @attrs.define
@@ -78,7 +80,13 @@ class Leasing:
         """See ``Consumer.lease``."""
         began = monotonic()
         while True:
-            found = self._look(queues, limit, worker_id, lease_for)
+            try:
+                found = self._look(queues, limit, worker_id, lease_for)
+            except BrokerUnavailable as error:
+                # An answer was lost: what it held is looked for at once, while there is time for that.
+                if error.maybe_accepted and monotonic() - began < _SOON:
+                    continue
+                raise
             if found.leases:
                 return found.leases
             passed = monotonic() - began
@@ -106,7 +114,7 @@ class Leasing:
         consumer = f"{worker_id}:{duration_ms(lease_for)}"
         for shard, names, others in self._portions(queues):
             try:
-                reply = self._link.call("lease", shard, consumer, limit - len(found.leases), int(others), *names)
+                reply = self._link.call("lease", shard, consumer, limit - len(found.leases), int(others), *names, repeats=False)
             except BrokerUnavailable as error:
                 if error.maybe_accepted:
                     now = monotonic()

@@ -141,8 +141,8 @@ class Link:
 
     # Calls -----------------------------------------------------------------------------------------------------------------------------
 
-    def call(self, name: str, shard: Shard, *args: Arg, replicate: bool = False, quiet_us: int | None = None) -> Any:
-        """Run a script: repeated until it is answered, for every script may be.
+    def call(self, name: str, shard: Shard, *args: Arg, replicate: bool = False, quiet_us: int | None = None, repeats: bool = True) -> Any:
+        """Run a script: repeated until it is answered, for nearly every script may be.
 
         Args:
             name: ``lua/<name>.lua``.
@@ -150,6 +150,7 @@ class Link:
             args: Its arguments after the prefix.
             replicate: Wait until ``wait_replicas`` replicas have it.
             quiet_us: What ``quiet_until`` said: when that holds no more, nothing is done.
+            repeats: False for the script that hands out something else each time: given up once an answer was lost.
 
         Raises:
             BrokerUnavailable: No answer within 5 s.
@@ -170,7 +171,7 @@ class Link:
                 self._check_replicas(name, replicas, _value(replies[1]))
             return result
 
-        return self.insist(shard.route, name, attempt, quiet_us=quiet_us)
+        return self.insist(shard.route, name, attempt, quiet_us=quiet_us, repeats=repeats)
 
     def calls(self, several: Sequence[tuple[str, Shard, Sequence[Arg]]]) -> list[Any]:
         """Run several scripts, those of one shard by one round trip. Raises as :meth:`call`, and then any of them may have been carried out."""
@@ -198,7 +199,7 @@ class Link:
 
         return self.insist(shard.route, str(several[0][0]), attempt)
 
-    def insist(self, key: str, what: str, attempt: Callable[[Server, Effort], T], *, quiet_us: int | None = None) -> T:
+    def insist(self, key: str, what: str, attempt: Callable[[Server, Effort], T], *, quiet_us: int | None = None, repeats: bool = True) -> T:
         """Carry out *attempt* on the server that has *key*: again and again, until it is answered or the time is over.
 
         Raises:
@@ -224,7 +225,7 @@ class Link:
                 if passes and server is not None:
                     self.routes.doubt(server, error)
                 pause = 0.0 if code_of(error) == "MOVED" and tries < _REDIRECTS else _pause(tries)
-                if not passes or monotonic() + pause >= effort.deadline:
+                if not passes or monotonic() + pause >= effort.deadline or (effort.doubtful and not repeats):
                     raise self.fault(error, what, maybe_accepted=effort.doubtful) from error
                 tries += 1
             time.sleep(pause)

@@ -30,6 +30,8 @@ __all__ = ["Reclaiming"]
 _log = logging.getLogger("jobqueue.redis")
 _PORTION: Final = 200
 _START: Final = b"0"
+_REMEMBERED_MS: Final = 60_000
+"""How long a consumer that holds nothing is remembered after it was last seen."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -78,7 +80,7 @@ class Reclaiming:
             self._sweep(shard)
             cursor = _START
             while (left := limit - _count(total)) > 0:
-                cursor, now_us, notes, flat = self._link.call("lapsed", shard, cursor, min(left, _PORTION), quiet_us)
+                cursor, now_us, notes, flat = self._link.call("lapsed", shard, cursor, min(left, _PORTION), quiet_us, _REMEMBERED_MS)
                 log_notes(notes)
                 total = self._crash(total, read_entries(flat), EPOCH + timedelta(microseconds=int(now_us)), loss)
                 if cursor == _START:

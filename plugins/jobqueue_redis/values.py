@@ -99,7 +99,7 @@ def read_value(value: bytes) -> tuple[Job, bool]:
 
 def absolute(job: Job, time_us: int) -> Job:
     """*job* with its relative instants made absolute: *time_us* is the time of its value."""
-    time = timedelta(microseconds=time_us)
+    time = time_us * _MICROSECOND
     if job.created_at < _RELATIVE:
         job = replace(job, created_at=job.created_at + time)
     if job.scheduled_at is not None and job.scheduled_at < _RELATIVE:
@@ -192,11 +192,13 @@ def _in_stream(job_id: str, record: bytes, reply: Sequence[Any]) -> Known:
     code, _, entry = record[2:].decode().partition(" ")
     place = Place.from_code(code)
     fields: Sequence[bytes] = reply[1] if len(reply) > 1 else ()
-    if len(fields) != 2:
-        what = "its entry is missing from the stream" if not fields else "its entry cannot be read"
-        job = replace(_unreadable(job_id, what), queue=place.queue, priority=place.priority)
+    try:
+        if len(fields) != 2:
+            raise ValueError("its entry is missing from the stream" if not fields else "its entry cannot be read")  # noqa: TRY301 - as what is below
+        job, keeps = read_value(fields[1])
+    except ValueError as error:
+        job = replace(_unreadable(job_id, str(error)), queue=place.queue, priority=place.priority)
         return Known(job=job, place=place, entry=entry, readable=False)
-    job, keeps = read_value(fields[1])
     if len(reply) > 2:
         consumer, started_us, cancels, progress = reply[2:6]
         job = lifecycle.begin(job, worker_of(consumer), EPOCH + timedelta(microseconds=int(started_us)))

@@ -268,4 +268,3 @@ def _with_progress(job: Job, row: _Held) -> Job:
 
 def _readable(progress: Progress) -> Progress:
     return progress if progress.message is None else Progress(progress.fraction, printable(progress.message))
-

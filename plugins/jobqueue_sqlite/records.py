@@ -108,4 +108,3 @@ def rows_by_id(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[s
 def as_json(values: Iterable[Any]) -> str:
     """*values* as SQLite's ``json_each`` takes them: one parameter for any number of them."""
     return json.dumps(list(values))
-

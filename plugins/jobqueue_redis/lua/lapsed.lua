@@ -1,11 +1,10 @@
--- Leases that have run out, queue by queue; consumers that hold nothing and have not been seen for a minute are removed.
+-- Leases that have run out, queue by queue; consumers that hold nothing and have not been seen for long are removed.
 -- use: places
--- ARGV: prefix, cursor, limit, time (µs) before which nothing counts as silence
+-- ARGV: prefix, cursor, limit, time (µs) before which nothing counts as silence, for how long (ms) a consumer is remembered
 -- Answer: next cursor ('0': the end), now, notes (kind, code, entry), then of each lease: code, consumer, entry id, when it began (µs), whether the job
 -- is to stop, field, value (as `lease` answers them).
 local QUEUES = 50
-local FORGOTTEN = 60000
-local left, quiet = tonumber(ARGV[3]), tonumber(ARGV[4])
+local left, quiet, remembered = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local page = redis.call('SSCAN', K_HELD, ARGV[2], 'COUNT', QUEUES)
 local found, notes = {}, {}
 
@@ -46,9 +45,9 @@ for _, queue in ipairs(page[2]) do
           local fact = facts(one)
           if fact.pending > 0 then
             held = true
-            local lease = tonumber(string.match(fact.name, ':(%d+)$')) or FORGOTTEN
+            local lease = tonumber(string.match(fact.name, ':(%d+)$')) or remembered
             if left > 0 and now - quiet >= lease * 1000 then lapsed(stream, code, fact.name, lease) end
-          elseif fact.idle > FORGOTTEN then
+          elseif fact.idle >= remembered then
             redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, fact.name)
           end
         end
