@@ -106,10 +106,10 @@ class RedisBroker:
         worker_id: str,
         lease_for: timedelta,
         wait: timedelta,
-        suspects: int,  # noqa: ARG002 - a stream gives its entries in order: the worker sends back what it cannot take
+        suspects: int,
     ) -> list[Lease]:
         """See ``Consumer``."""
-        return self._leasing.lease(queues, limit, worker_id=worker_id, lease_for=lease_for, wait=wait)
+        return self._leasing.lease(queues, limit, worker_id=worker_id, lease_for=lease_for, wait=wait, suspects=suspects)
 
     def interrupt(self) -> None:
         """See ``Consumer``."""

@@ -25,7 +25,7 @@ __all__ = ["cancel", "purge", "set_paused"]
 _TRIES: Final = 20
 """How often to look again when a job is not where it just was."""
 _PAGE: Final = 100
-_STREAMS: Final = {"s": "STREAM", "r": "READY"}
+_STREAMS: Final = {"s": "STREAM", "r": "READY", "u": "SUSPECT"}
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -24,6 +24,7 @@ NAMES: Final = {
     # of a queue and a priority
     "STREAM": "stream:",  # jobs that were never started, and what was promoted
     "READY": "ready:",  # jobs given back or reclaimed: taken before those
+    "SUSPECT": "suspect:",  # jobs that have crashed, given back or reclaimed: before those, a few at a time
     # of a queue
     "DELAYED": "delayed:",  # zset: scheduled jobs by when they are due (µs)
     "RETRY": "retry:",  # zset: retrying jobs likewise
@@ -39,6 +40,7 @@ NAMES: Final = {
     "IDEMPOTENCY": "idempotency:",  # of a key: the job it made, and a hash of the request; expires
     "QUEUES": "queues",  # set: all queues that ever had a job or were paused
     "WORK": "work",  # set: queues whose streams may hold jobs that nobody has
+    "SUSPECTED": "suspected",  # set: queues whose streams may hold jobs that have crashed and that nobody has
     "HELD": "held",  # set: queues whose streams may hold leased jobs
     "GROUPED": "grouped",  # set: places (codes) whose streams have had their group: one that lacks it now has been tampered with
     "DUE": "due",  # zset: queues by the earliest time in delayed: and retry:
@@ -81,7 +83,7 @@ class Shard:
 class Place:
     """Where an unfinished job is: in a stream or a sorted set of its queue. As text (``code``) it is part of records and of tokens.
 
-    *letter* is ``s`` for ``stream:``, ``r`` for ``ready:``, ``d`` for ``delayed:`` and ``t`` for ``retry:``.
+    *letter* is ``s`` for ``stream:``, ``r`` for ``ready:``, ``u`` for ``suspect:``, ``d`` for ``delayed:`` and ``t`` for ``retry:``.
     """
 
     letter: str
@@ -100,7 +102,7 @@ class Place:
         Raises:
             ValueError: It is no such text.
         """
-        if len(code) < 3 or code[0] not in "srdt" or code[1] not in "0123":
+        if len(code) < 3 or code[0] not in "srudt" or code[1] not in "0123":
             msg = f"not a place: {code!r:.60}"
             raise ValueError(msg)
         return cls(code[0], _PRIORITIES[int(code[1])], code[2:])

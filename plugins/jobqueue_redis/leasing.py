@@ -40,6 +40,17 @@ _SOON: Final = 1.0
 """Seconds within which one call tries again when an answer was lost."""
 
 
+@attrs.frozen(kw_only=True)
+class _Wish:
+    """What a worker asks for."""
+
+    queues: Sequence[str]
+    limit: int
+    suspects: int
+    worker_id: str
+    lease_for: timedelta
+
+
 @attrs.define
 class _Found:
     """What one look for work has found."""
@@ -76,12 +87,13 @@ class Leasing:
         """See ``Consumer.interrupt``."""
         self._waiter.interrupt()
 
-    def lease(self, queues: Sequence[str], limit: int, *, worker_id: str, lease_for: timedelta, wait: timedelta) -> list[Lease]:
+    def lease(self, queues: Sequence[str], limit: int, *, worker_id: str, lease_for: timedelta, wait: timedelta, suspects: int) -> list[Lease]:
         """See ``Consumer.lease``."""
+        wish = _Wish(queues=queues, limit=limit, suspects=suspects, worker_id=worker_id, lease_for=lease_for)
         began = monotonic()
         while True:
             try:
-                found = self._look(queues, limit, worker_id, lease_for)
+                found = self._look(wish)
             except BrokerUnavailable as error:
                 # An answer was lost: what it held is looked for at once, while there is time for that.
                 if error.maybe_accepted and monotonic() - began < _SOON:
@@ -96,12 +108,12 @@ class Leasing:
             if remaining <= 0 or not found.bells or not self._waiter.wait(found.bells, remaining):
                 return []
 
-    def _look(self, queues: Sequence[str], limit: int, worker_id: str, lease_for: timedelta) -> _Found:
+    def _look(self, wish: _Wish) -> _Found:
         found = _Found()
         if self._doubtful:
-            self._regain(found, queues, limit, worker_id, lease_for)
+            self._regain(found, wish)
         if not found.leases:
-            self._ask(found, queues, limit, worker_id, lease_for)
+            self._ask(found, wish)
         if found.unfit or found.unreadable:
             self._settling.end([*found.unfit, *with_own_ids(self._link, found.unreadable)], event="settled")
         if found.newer:
@@ -110,26 +122,28 @@ class Leasing:
 
     # Asking ----------------------------------------------------------------------------------------------------------------------------
 
-    def _ask(self, found: _Found, queues: Sequence[str], limit: int, worker_id: str, lease_for: timedelta) -> None:
-        consumer = f"{worker_id}:{duration_ms(lease_for)}"
-        for shard, names, others in self._portions(queues):
+    def _ask(self, found: _Found, wish: _Wish) -> None:
+        consumer = f"{wish.worker_id}:{duration_ms(wish.lease_for)}"
+        for shard, names, others in self._portions(wish.queues):
+            room = wish.limit - len(found.leases)
+            suspects_left = max(wish.suspects - sum(lease.job.crashes > 0 for lease in found.leases), 0)
             try:
-                reply = self._link.call("lease", shard, consumer, limit - len(found.leases), int(others), *names, repeats=False)
+                reply = self._link.call("lease", shard, consumer, room, suspects_left, int(others), *names, repeats=False)
             except BrokerUnavailable as error:
                 if error.maybe_accepted:
                     now = monotonic()
-                    self._doubtful[worker_id] = [now, now + lease_for.total_seconds() * _SECOND_LOOK]
+                    self._doubtful[wish.worker_id] = [now, now + wish.lease_for.total_seconds() * _SECOND_LOOK]
                 if found.leases:
                     return
                 raise
             now_us, listening, notes, bells, flat = reply
             self._settling.listening = bool(listening)
             log_notes(notes)
-            self._take(found, flat, EPOCH + timedelta(microseconds=int(now_us)), worker_id)
+            self._take(found, flat, EPOCH + timedelta(microseconds=int(now_us)), wish.worker_id)
             # An empty lease tells bells: of each name it was given, or one of all.
             rung = names if len(bells) == len(names) and not others else ("*",)
             found.bells += [(shard.key("WAKE", name), bell) for name, bell in zip(rung, bells, strict=False)]
-            if len(found.leases) >= limit:
+            if len(found.leases) >= wish.limit:
                 return
 
     def _portions(self, queues: Sequence[str]) -> Iterator[tuple[Shard, Sequence[str], bool]]:
@@ -194,26 +208,26 @@ class Leasing:
 
     # Answers that were lost --------------------------------------------------------------------------------------------------------------
 
-    def _regain(self, found: _Found, queues: Sequence[str], limit: int, worker_id: str, lease_for: timedelta) -> None:
+    def _regain(self, found: _Found, wish: _Wish) -> None:
         """Find leases that the server has given this worker and whose answer never arrived."""
-        times = self._doubtful.get(worker_id)
+        times = self._doubtful.get(wish.worker_id)
         if not times or times[0] > monotonic():
             return
         lost = [
             (entry, now)
-            for shard, _names, _others in self._portions(queues)
-            for entries, now in held_by(self._link, shard, worker_id, _PORTION)
+            for shard, _names, _others in self._portions(wish.queues)
+            for entries, now in held_by(self._link, shard, wish.worker_id, _PORTION)
             for entry in entries
-            if entry.token not in self._settling.handed and entry.lease_ms == duration_ms(lease_for)
+            if entry.token not in self._settling.handed and entry.lease_ms == duration_ms(wish.lease_for)
         ]
-        for entry, now in lost[:limit]:
+        for entry, now in lost[: wish.limit]:
             self._admit(found, entry, now)
         if lost:
             _log.info("found %d leases whose answer was lost", len(lost))
-        if len(lost) <= limit:
+        if len(lost) <= wish.limit:
             del times[0]
             if not times:
-                del self._doubtful[worker_id]
+                del self._doubtful[wish.worker_id]
 
     # Renewing --------------------------------------------------------------------------------------------------------------------------
 

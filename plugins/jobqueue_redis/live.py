@@ -20,10 +20,10 @@ __all__ = ["live_ids"]
 
 _QUEUES_AT_ONCE: Final = 50
 _IDS_A_SCRIPT: Final = 500
-_IN_STREAMS: Final = {JobState.QUEUED: ("waiting", "WORK"), JobState.PROCESSING: ("leased", "HELD")}
+_IN_STREAMS: Final = {JobState.QUEUED: ("waiting", "QUEUES"), JobState.PROCESSING: ("leased", "HELD")}
 """What the script ``live`` calls them, and the key of the queues that may have some."""
 _IN_SETS: Final = {JobState.SCHEDULED: "DELAYED", JobState.RETRYING: "RETRY"}
-_CODES: Final = tuple((letter, priority) for priority in Priority for letter in "rs")
+_CODES: Final = tuple((letter, priority) for priority in Priority for letter in "urs")
 
 
 def live_ids(link: Link, wanted: JobFilter, most: int) -> set[str] | None:

@@ -275,4 +275,4 @@ def _completes(call: Settlement | Release) -> bool:
 def _is_token(token: str) -> bool:
     """Whether *token* is of this broker: one of another names no lease here."""
     code, _, entry = token.partition(" ")
-    return len(code) > 2 and code[0] in "sr" and code[1] in "0123" and entry.replace("-", "", 1).isdecimal()
+    return len(code) > 2 and code[0] in "sru" and code[1] in "0123" and entry.replace("-", "", 1).isdecimal()

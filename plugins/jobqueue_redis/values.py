@@ -4,11 +4,11 @@ A *value* is the payload's home: the field ``1`` of a stream entry (the field's 
 and finished jobs::
 
     value = time (8 bytes, µs, big endian: Redis TIME in the step that wrote it) + rest
-    rest  = keeps (1 byte) + encode_job(job)
+    rest  = flags (1 byte) + encode_job(job)
 
 The time is written by the script, for only the broker's clock counts. So that everything else can be written by the client beforehand, instants of
-the job that depend on it are written as if that time were ``EPOCH``: whatever lies before the year 2000 is relative to the value's time. *keeps* is 1
-for a job made under an idempotency key, whose record is kept as long as the key.
+the job that depend on it are written as if that time were ``EPOCH``: whatever lies before the year 2000 is relative to the value's time. *flags* is
+1 for a job made under an idempotency key, whose record is kept as long as the key, plus 2 for one that has crashed (DESIGN R5).
 
 The record of a job, ``job:<id>``, begins with the format number and a letter::
 
@@ -62,7 +62,10 @@ _RELATIVE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Instants before this are relative."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _HEADER: Final = 10
-"""Bytes before the job's fields: time, keeps, and the job's own format number."""
+"""Bytes before the job's fields: time, flags, and the job's own format number."""
+_KEEPS: Final = 1
+_FLAGS: Final = {(False, False): b"\x00", (True, False): b"\x01", (False, True): b"\x02", (True, True): b"\x03"}
+"""By whether it was made under an idempotency key, and has crashed."""
 _FIRST_PRINTABLE: Final = ord(" ")
 """No format number: what has it in its place is somebody's text."""
 _FINISHED: Final = {"c": JobState.COMPLETED, "d": JobState.DEAD, "x": JobState.CANCELLED}
@@ -77,7 +80,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 def rest_of(job: Job, *, keeps: bool) -> bytes:
     """What a script needs to make a value of *job*."""
-    return (b"\x01" if keeps else b"\x00") + encode_job(job)
+    return _FLAGS[keeps, job.crashes > 0] + encode_job(job)
 
 
 def read_value(value: bytes) -> tuple[Job, bool]:
@@ -91,7 +94,7 @@ def read_value(value: bytes) -> tuple[Job, bool]:
         msg = "not a value of this broker"
         raise ValueError(msg)
     try:
-        return absolute(decode_job(value[9:]), int.from_bytes(value[:8], "big")), value[8] == 1
+        return absolute(decode_job(value[9:]), int.from_bytes(value[:8], "big")), value[8] & _KEEPS == _KEEPS
     except OverflowError as error:
         msg = f"its time is out of range: {error}"
         raise ValueError(msg) from error

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 class TestRedisBroker(BrokerSuite):
     """A running server with a namespace for each test; its clock is the server's, so time really passes."""
 
-    chooses_suspects = False
-
     @pytest.fixture
     def open_broker(self, redis_url: str, redis_namespace: str) -> OpenBroker:
         """Open one more broker in the test's namespace."""
@@ -34,7 +32,6 @@ class TestRedisBroker(BrokerSuite):
 class TestRedisClusterBroker(BrokerSuite):
     """The same on Redis Cluster, where each queue is a shard."""
 
-    chooses_suspects = False
     one_id_space = False
 
     @pytest.fixture

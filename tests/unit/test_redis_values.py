@@ -56,7 +56,7 @@ def test_each_instant_may_be_relative(fields: tuple[str, ...]) -> None:
     assert [getattr(shown, name) for name in fields] == [_NOW + _HOUR] * len(fields)
 
 
-@pytest.mark.parametrize("place", [Place(letter, priority, queue) for letter in "srdt" for priority in Priority for queue in ("a", "a.b-c_d", "9")])
+@pytest.mark.parametrize("place", [Place(letter, priority, queue) for letter in "srudt" for priority in Priority for queue in ("a", "a.b-c_d", "9")])
 def test_a_place_comes_back_from_its_code(place: Place) -> None:
     assert Place.from_code(place.code) == place
 

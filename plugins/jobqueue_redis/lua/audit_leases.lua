@@ -18,7 +18,7 @@ end
 
 for i = 3, #ARGV do
   for rank = 0, 3 do
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local code = letter .. rank .. ARGV[i]
       local stream = stream_of(code)
       local consumers = {}

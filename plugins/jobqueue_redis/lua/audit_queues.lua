@@ -39,17 +39,21 @@ end
 if mends then unlock_memory() end
 for i = 3, #ARGV do
   local queue = ARGV[i]
-  local waiting, leased = 0, 0
+  local waiting, suspects, leased = 0, 0, 0
   for rank = 0, 3 do
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local of_stream, held = count_stream(letter .. rank .. queue)
-      waiting = waiting + of_stream
+      if letter == 'u' then suspects = suspects + of_stream else waiting = waiting + of_stream end
       leased = leased + held
     end
   end
   if waiting > 0 and redis.call('SISMEMBER', K_WORK, queue) == 0 then
     note('work', queue)
     if mends then ring(queue) end
+  end
+  if suspects > 0 and redis.call('SISMEMBER', K_SUSPECTED, queue) == 0 then
+    note('work', queue)
+    if mends then ring_suspects(queue) end
   end
   if leased > 0 and redis.call('SISMEMBER', K_HELD, queue) == 0 then
     note('held', queue)

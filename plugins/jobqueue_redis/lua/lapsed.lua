@@ -35,7 +35,7 @@ end
 for _, queue in ipairs(page[2]) do
   local held = false
   for rank = 0, 3 do
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local code = letter .. rank .. queue
       local stream = stream_of(code)
       if redis.call('EXISTS', stream) == 1 then

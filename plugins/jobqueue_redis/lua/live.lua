@@ -2,7 +2,7 @@
 -- use: places, some
 -- ARGV: prefix, what ('waiting' or 'leased'), most, entry id after which to go on in the first of the streams ('': from its beginning), code...
 -- Answer: how many of the streams are done, the entry id after which to go on in the next ('' when it has not been begun), job ids.
--- A value begins: time (8 bytes), keeps (1), format of the job (1), head of its array (3), head of the id (2), id (36); see values.py.
+-- A value begins: time (8 bytes), flags (1), format of the job (1), head of its array (3), head of the id (2), id (36); see values.py.
 local BYTES = 2097152
 local what, most, after = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local ids, bytes = {}, 0

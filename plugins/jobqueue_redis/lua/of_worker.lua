@@ -8,7 +8,7 @@ local page = redis.call('SSCAN', K_HELD, ARGV[2], 'COUNT', QUEUES)
 local found, notes = {}, {}
 for _, queue in ipairs(page[2]) do
   for rank = 0, 3 do
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local code = letter .. rank .. queue
       local stream = stream_of(code)
       local consumers = {}

@@ -11,6 +11,7 @@ else
   redis.call('DEL', K_PAUSED .. queue)
   -- While it was paused nobody looked whether there is work, and whoever waits has seen it paused: the bell rings whatever is known.
   redis.call('SADD', K_WORK, queue)
+  redis.call('SADD', K_SUSPECTED, queue)
   ring_bell(queue)
 end
 send_event(event, {})

@@ -92,10 +92,11 @@ local function choose(source)
   local code = space and string.sub(record, 3, space - 1)
   local is_delayed = code and string.sub(record, 1, 2) == '\1d' and string.match(code, '^[dt][0-3]%S+$') and zset_of(code) == source.zset
   if is_delayed and is_value_of(member, record, space + 1) then
-    local ready = 's' .. string.sub(code, 2)
+    local value = string.sub(record, space + 1)
+    local ready = place_of(value, 's' .. string.sub(code, 2))
     if takes(ready) then
       local n = #chosen + 1
-      chosen[n], codes[n], values[n] = member, ready, string.sub(record, space + 1)
+      chosen[n], codes[n], values[n] = member, ready, value
       sources[source] = true
       source.gone[#source.gone + 1] = member
     end
@@ -136,15 +137,15 @@ end
 
 -- First what frees memory, for a full server refuses a script whose first write takes some.
 for source in pairs(sources) do redis.call('ZREM', source.zset, unpack(source.gone)) end
-local written, has_work = {}, {}
+local written, places = {}, {}
 for n, id in ipairs(chosen) do
   local code = codes[n]
   local entry = redis.call('XADD', stream_of(code), '*', '1', values[n])
   written[2 * n - 1], written[2 * n] = K_JOB .. id, '\1w' .. code .. ' ' .. entry
-  has_work[string.sub(code, 3)] = true
+  places[code] = true
 end
 if #written > 0 then redis.call('MSET', unpack(written)) end
-for queue in pairs(has_work) do ring(queue) end
+for code in pairs(places) do ring_for(code) end
 
 local changed = #chosen > 0 and 1 or 0
 for n = 1, opened do

@@ -18,7 +18,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K_EXPIRING, '-inf', NOW, 'LIMIT'
   local record = redis.call('GET', K_JOB .. id)
   local kind = record and string.sub(record, 2, 2)
   local code, entry
-  if kind == 'w' then code, entry = string.match(record, '^..([sr][0-3]%S+) (%d+%-%d+)$') end
+  if kind == 'w' then code, entry = string.match(record, '^..([urs][0-3]%S+) (%d+%-%d+)$') end
   if not record or kind == 'f' then
     redis.call('ZREM', K_EXPIRING, id)
     forgotten = forgotten + 1
@@ -41,7 +41,7 @@ local function look_at(members, is_gone, forget)
 end
 
 local function lease_is_gone(token)
-  local code, entry = string.match(token, '^([sr][0-3]%S+) (%d+%-%d+)$')
+  local code, entry = string.match(token, '^([urs][0-3]%S+) (%d+%-%d+)$')
   return not code or not is_leased(code, entry)
 end
 

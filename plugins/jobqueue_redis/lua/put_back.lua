@@ -9,7 +9,7 @@ for i = 2, #ARGV, 2 do
     redis.call('XDEL', stream, entry)
     local moved = 'r' .. string.sub(code, 2)
     local new = redis.call('XADD', stream_of(moved), '*', unpack(found[2]))
-    ring(string.sub(code, 3))
+    ring_for(moved)
   end
 end
 return 1

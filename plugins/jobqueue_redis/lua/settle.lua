@@ -21,7 +21,7 @@ local function told_before(id, rest)
   local record = redis.call('GET', K_JOB .. id)
   if not record then return false end
   if string.sub(record, 2, 2) == 'w' then
-    local code, entry = string.match(record, '^..([sr][0-3]%S+) (%d+%-%d+)$')
+    local code, entry = string.match(record, '^..([urs][0-3]%S+) (%d+%-%d+)$')
     local found = code and redis.call('XRANGE', stream_of(code), entry, entry)
     record = found and found[1] and found[1][2][2] or ''
   end

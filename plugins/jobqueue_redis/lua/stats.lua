@@ -26,7 +26,7 @@ local function stats(queue)
   local processing, oldest = 0, nil
   for rank = 0, 3 do
     local waiting = 0
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local stream = stream_of(letter .. rank .. queue)
       local length = redis.call('XLEN', stream)
       if length > 0 then

@@ -18,7 +18,7 @@ end
 unlock_memory()
 for _, queue in ipairs(page[2]) do
   for rank = 0, 3 do
-    for _, letter in ipairs({'r', 's'}) do
+    for _, letter in ipairs(STREAMS) do
       local code = letter .. rank .. queue
       local stream = stream_of(code)
       if redis.call('EXISTS', stream) == 1 then
@@ -39,7 +39,7 @@ for _, queue in ipairs(page[2]) do
             redis.call('XGROUP', 'CREATE', stream, GROUP, '0')
             if redis.call('SADD', K_GROUPED, code) == 0 then notes[#notes + 1] = {'group', code, ''} end
           end
-          if length > pending and redis.call('SISMEMBER', K_WORK, queue) == 0 then ring(queue) end
+          if length > pending then ring_for(code) end
           if pending > 0 then redis.call('SADD', K_HELD, queue) end
         end
       end

@@ -50,7 +50,7 @@ local function list_zset(letter)
 end
 
 for rank = 0, 3 do
-  for _, letter in ipairs({'r', 's'}) do list_stream(letter .. rank .. queue) end
+  for _, letter in ipairs(STREAMS) do list_stream(letter .. rank .. queue) end
 end
 for _, letter in ipairs({'d', 't'}) do
   if left > 0 then list_zset(letter) end

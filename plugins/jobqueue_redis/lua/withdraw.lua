@@ -33,7 +33,7 @@ local function is_elsewhere(code, record)
     local other = string.match(record, '^..([dt][0-3]%S+) ')
     return other ~= nil and zset_of(other) ~= zset_of(code)
   end
-  return string.match(record, '^.f[cdx]%d+:%S* ') ~= nil or string.match(record, '^.w[sr][0-3]%S+ %S+$') ~= nil
+  return string.match(record, '^.f[cdx]%d+:%S* ') ~= nil or string.match(record, '^.w[urs][0-3]%S+ %S+$') ~= nil
 end
 
 local function withdraw(i)

@@ -5,7 +5,7 @@ local function look(id)
   local record = redis.call('GET', K_JOB .. id)
   if not record then return false end
   if string.sub(record, 2, 2) ~= 'w' then return {record} end
-  local code, entry = string.match(record, '^..([sr][0-3]%S+) (%d+%-%d+)$')
+  local code, entry = string.match(record, '^..([urs][0-3]%S+) (%d+%-%d+)$')
   if not code then return {record} end
   local stream = stream_of(code)
   local found = redis.call('XRANGE', stream, entry, entry)

@@ -1,9 +1,10 @@
 -- use: places, ring
 -- Put an unfinished job where it belongs; `value` is what values.py calls a value: the time and the rest. Each also writes the job's record.
 local function put_in_stream(id, code, value)
+  code = place_of(value, code)
   local entry = redis.call('XADD', stream_of(code), '*', '1', value)
   redis.call('SET', K_JOB .. id, '\1w' .. code .. ' ' .. entry)
-  ring(string.sub(code, 3))
+  ring_for(code)
   return entry
 end
 

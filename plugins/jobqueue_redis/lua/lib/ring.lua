@@ -8,3 +8,12 @@ end
 local function ring(queue)
   if redis.call('SADD', K_WORK, queue) == 1 then ring_bell(queue) end
 end
+
+-- The same for jobs that have crashed, which not every worker may take: a set of their own, so that they keep no bell for others from ringing.
+local function ring_suspects(queue)
+  if redis.call('SADD', K_SUSPECTED, queue) == 1 then ring_bell(queue) end
+end
+
+local function ring_for(code)
+  if string.sub(code, 1, 1) == 'u' then ring_suspects(string.sub(code, 3)) else ring(string.sub(code, 3)) end
+end
