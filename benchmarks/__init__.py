@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks`` prints a table. README.md says what each figure means."""

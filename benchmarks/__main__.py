@@ -1,0 +1,75 @@
+"""``python -m benchmarks``: see README.md in this folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import attrs
+
+from . import drain, enqueue, pickup, worker
+from .options import Load, Options
+from .servers import describe, server
+from .tables import Results, show
+
+_BENCHMARKS = ("worker", "drain", "enqueue", "pickup")
+_LOADS = "async:10,async:100,thread:10,sleep:200,async+busy:10"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    given = _parser().parse_args()
+    options = Options(broker=given.broker, url=given.url, jobs=given.jobs, repeats=given.repeats, loads=given.loads, thread_figures=given.threads)
+    wanted = given.benchmarks or list(_BENCHMARKS)
+    with server(options.broker, options.url) as url:
+        machine = _machine(url)
+        results = [_run(name, options, url) for name in wanted]
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(f"medians of {options.repeats} (smallest-largest); µs are CPU time a job")
+    for one in results:
+        show(one, thread_figures=options.thread_figures)
+    if given.json is not None:
+        given.json.write_text(json.dumps({"machine": machine, "results": [attrs.asdict(one) for one in results]}, indent=1) + "\n")
+
+
+def _run(name: str, options: Options, url: str) -> Results:
+    if name == "worker":
+        return worker.run(options)
+    runs: dict[str, Callable[[Options, str], Results]] = {"drain": drain.run, "enqueue": enqueue.run, "pickup": pickup.run}
+    return runs[name](options, url)
+
+
+def _machine(url: str) -> dict[str, str]:
+    found = {"server": describe(url), "python": platform.python_version(), "cores": str(os.cpu_count()), "system": platform.platform(terse=True)}
+    for package in ("redis", "hiredis", "msgspec", "attrs"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _loads(text: str) -> tuple[Load, ...]:
+    return tuple(map(Load.parse, text.split(",")))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure jobqueue on this machine. Takes some minutes.")
+    parser.add_argument("benchmarks", nargs="*", choices=[[], *_BENCHMARKS], metavar="BENCHMARK", help="worker, drain, enqueue, pickup; none: all")
+    parser.add_argument("--broker", choices=("redis", "sqlite"), default="redis", help="which to start where --url gives none (default: redis)")
+    parser.add_argument("--url", help="a server to use instead; only keys of a namespace of its own are written, and removed")
+    parser.add_argument("--jobs", type=int, default=40_000, help="in each run (default: 40000)")
+    parser.add_argument("--repeats", type=int, default=5, help="of everything, in turns (default: 5)")
+    parser.add_argument("--loads", type=_loads, default=_LOADS, help=f"handler:concurrency of async, thread, sleep (default: {_LOADS})")
+    parser.add_argument("--threads", action="store_true", help="also show CPU time by thread, and batches")
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
