@@ -17,8 +17,12 @@ from textwrap import dedent
 
 import attrs
 import pytest
+from redis import Redis
+from redis_scene import Scene
+from servers import Proxy, RedisServer
 
 from jobqueue_core import JobQueue, JobState
+from jobqueue_redis.broker import RedisBroker
 
 _HANDLERS = """
 import asyncio, os, time
@@ -38,6 +42,19 @@ def in_thread(payload, ctx: JobContext):
 async def in_loop(payload, ctx: JobContext):
     note(ctx)
     await asyncio.sleep(payload["seconds"])
+
+@handler("rig.quick")
+async def quick(payload, ctx: JobContext):
+    note(ctx)
+
+@handler("rig.nothing")
+async def nothing(payload): ...
+
+@handler("rig.fail", max_retries=1)
+def fail(payload, ctx: JobContext):
+    note(ctx)
+    time.sleep(payload["seconds"])
+    raise ValueError("as it should")
 
 @handler("rig.die")
 def die(payload, ctx: JobContext):
@@ -110,30 +127,87 @@ class Rig:
             process.wait(10)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run only by: pytest -m slow tests/faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+BuildRig = Callable[[str], Rig]
+
+_WORKER = """
+[worker]
+lease = "2s"
+concurrency = 10
+shutdown_timeout = "5s"
+[log]
+format = "console"
+"""
+
+
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A rig on the embedded default with a short lease."""
-    site = tmp_path / "site"
-    facts = site / "rig_handlers-1.0.dist-info"
-    facts.mkdir(parents=True)
-    (site / "rig_handlers.py").write_text(_HANDLERS)
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: rig-handlers\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text("[jobqueue.handlers]\nrig = rig_handlers\n")
-    config = tmp_path / "jobqueue.toml"
-    config.write_text(
-        dedent("""
-        [worker]
-        lease = "2s"
-        concurrency = 10
-        shutdown_timeout = "5s"
-        [log]
-        format = "console"
-        """)
-    )
-    queue = JobQueue.from_config(config)
-    one = Rig(tmp_path, queue)
-    try:
-        yield one
-    finally:
+def build_rig(tmp_path: Path) -> Iterator[BuildRig]:
+    """Make the rig, on the broker of a ``[broker]`` table, with a short lease."""
+    made: list[Rig] = []
+
+    def build_rig(broker: str) -> Rig:
+        site = tmp_path / "site"
+        facts = site / "rig_handlers-1.0.dist-info"
+        facts.mkdir(parents=True)
+        (site / "rig_handlers.py").write_text(_HANDLERS)
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: rig-handlers\nVersion: 1.0\n")
+        (facts / "entry_points.txt").write_text("[jobqueue.handlers]\nrig = rig_handlers\n")
+        config = tmp_path / "jobqueue.toml"
+        config.write_text(dedent(broker) + _WORKER)
+        made.append(Rig(tmp_path, JobQueue.from_config(config)))
+        return made[-1]
+
+    yield build_rig
+    for one in made:
         one.kill()
-        queue.close()
+        one.queue.close()
+
+
+@pytest.fixture
+def rig(build_rig: BuildRig) -> Rig:
+    """A rig on the embedded default."""
+    return build_rig("")
+
+
+BuildScene = Callable[..., Scene]
+
+
+@pytest.fixture
+def build_scene(build_rig: BuildRig) -> Iterator[BuildScene]:
+    """Have a rig work on a Redis server, by another url if need be."""
+    made: list[Scene] = []
+
+    def build_scene(server: RedisServer, url: str | None = None) -> Scene:
+        rig = build_rig(f'[broker]\nplugin = "redis"\nurl = "{url or server.url}"\n')
+        made.append(Scene(server, rig, Redis.from_url(server.url), RedisBroker(server.url)))
+        return made[-1]
+
+    yield build_scene
+    for one in made:
+        one.rig.kill()
+        one.broker.close()
+        one.client.close()
+
+
+@pytest.fixture
+def scene(build_scene: BuildScene, redis_server: RedisServer) -> Scene:
+    """Workers straight on a server."""
+    return build_scene(redis_server)
+
+
+@pytest.fixture
+def remote(build_scene: BuildScene, redis_server: RedisServer, redis_proxy: Proxy) -> Scene:
+    """Workers and producers behind ``redis_proxy``."""
+    return build_scene(redis_server, redis_proxy.url)

@@ -1,4 +1,7 @@
-"""Workers that are killed, stopped and doubled (FAULTS: F1, F3, W1, W4 to W6, W10, W15) on the embedded default."""
+"""Workers that are killed, stopped and doubled (FAULTS: F1, F3, W1, W4 to W6, W10, W15).
+
+Journeys run on each broker; what kills at random is here for the embedded one, and others have tests of their own.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,16 @@ from jobqueue_core import JobState
 from jobqueue_core.attempt import ExecutionState
 
 if TYPE_CHECKING:
-    from conftest import Rig
+    from conftest import BuildRig, Rig
 
 CONCURRENCY = 10
 LEASE = 2.0
+
+
+@pytest.fixture
+def any_rig(broker_config: str, build_rig: BuildRig) -> Rig:
+    """A rig on each broker."""
+    return build_rig(broker_config)
 
 
 @pytest.mark.parametrize("job_type", ["rig.thread", "rig.async"])
@@ -65,96 +74,96 @@ def test_history_has_each_run_once_after_kills(rig: Rig) -> None:
         assert [one.state for one in executions] == [ExecutionState.LOST] * (len(executions) - 1) + [ExecutionState.COMPLETED]
 
 
-def test_two_workers_on_one_file_run_nothing_twice(rig: Rig) -> None:
-    ids = rig.enqueue(1_000)
-    processes = [rig.start("worker"), rig.start("worker")]
-    rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
+def test_two_workers_run_nothing_twice(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(1_000)
+    processes = [any_rig.start("worker"), any_rig.start("worker")]
+    any_rig.wait(lambda: any_rig.all_completed(ids), "all jobs complete")
     for process in processes:
         process.send_signal(signal.SIGTERM)
     assert [process.wait(15) for process in processes] == [0, 0]
 
-    runs = rig.runs()
+    runs = any_rig.runs()
     assert Counter(job for job, _, _, _ in runs) == dict.fromkeys(ids, 1)
     assert len({pid for _, _, _, pid in runs}) == 2
 
 
-def test_a_graceful_stop_loses_nothing_and_repeats_nothing(rig: Rig) -> None:
-    ids = rig.enqueue(300, seconds=0.1)
-    process = rig.start()
-    rig.wait(lambda: len(rig.runs()) >= 30, "some jobs run")
+def test_a_graceful_stop_loses_nothing_and_repeats_nothing(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(300, seconds=0.1)
+    process = any_rig.start()
+    any_rig.wait(lambda: len(any_rig.runs()) >= 30, "some jobs run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
 
-    states = rig.states(ids)
+    states = any_rig.states(ids)
     assert set(states) == {JobState.COMPLETED, JobState.QUEUED}
-    assert states[JobState.COMPLETED] == len(rig.runs())
-    second = rig.start()
-    rig.wait(lambda: rig.all_completed(ids), "the rest completes")
+    assert states[JobState.COMPLETED] == len(any_rig.runs())
+    second = any_rig.start()
+    any_rig.wait(lambda: any_rig.all_completed(ids), "the rest completes")
     second.send_signal(signal.SIGTERM)
     assert second.wait(10) == 0
-    assert Counter(job for job, _, _, _ in rig.runs()) == dict.fromkeys(ids, 1)
+    assert Counter(job for job, _, _, _ in any_rig.runs()) == dict.fromkeys(ids, 1)
 
 
-def test_jobs_longer_than_the_grace_are_given_back_without_an_attempt_and_start_elsewhere_at_once(rig: Rig) -> None:
-    ids = rig.enqueue(5, "rig.async", seconds=60)
-    process = rig.start("--set", "worker.shutdown_timeout=1s")
-    rig.wait(lambda: len(rig.runs()) == 5, "all jobs run")
+def test_jobs_longer_than_the_grace_are_given_back_without_an_attempt_and_start_elsewhere_at_once(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(5, "rig.async", seconds=60)
+    process = any_rig.start("--set", "worker.shutdown_timeout=1s")
+    any_rig.wait(lambda: len(any_rig.runs()) == 5, "all jobs run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(1 + 2 + 2) == 0
-    assert rig.states(ids) == {JobState.QUEUED: 5}
+    assert any_rig.states(ids) == {JobState.QUEUED: 5}
 
-    rig.start()
-    rig.wait(lambda: len(rig.runs()) == 10, "they start again", within=5)
-    assert {(run, attempt) for _, run, attempt, _ in rig.runs()[5:]} == {(2, 1)}
+    any_rig.start()
+    any_rig.wait(lambda: len(any_rig.runs()) == 10, "they start again", within=5)
+    assert {(run, attempt) for _, run, attempt, _ in any_rig.runs()[5:]} == {(2, 1)}
 
 
-def test_a_second_signal_gives_everything_back_at_once_and_exits_4(rig: Rig) -> None:
-    ids = rig.enqueue(5, "rig.async", seconds=60)
-    process = rig.start()
-    rig.wait(lambda: len(rig.runs()) == 5, "all jobs run")
+def test_a_second_signal_gives_everything_back_at_once_and_exits_4(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(5, "rig.async", seconds=60)
+    process = any_rig.start()
+    any_rig.wait(lambda: len(any_rig.runs()) == 5, "all jobs run")
     process.send_signal(signal.SIGTERM)
-    rig.wait(lambda: "stopping" in rig.log(), "it has heard the first signal")
+    any_rig.wait(lambda: "stopping" in any_rig.log(), "it has heard the first signal")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 4
     assert time.monotonic() - began < 4
-    assert rig.states(ids) == {JobState.QUEUED: 5}
+    assert any_rig.states(ids) == {JobState.QUEUED: 5}
 
 
-def test_handlers_that_do_not_end_are_abandoned_with_exit_3_and_their_jobs_given_back(rig: Rig) -> None:
-    ids = rig.enqueue(3, "rig.thread", seconds=60)
-    process = rig.start("--set", "worker.shutdown_timeout=1s")
-    rig.wait(lambda: len(rig.runs()) == 3, "all jobs run")
+def test_handlers_that_do_not_end_are_abandoned_with_exit_3_and_their_jobs_given_back(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(3, "rig.thread", seconds=60)
+    process = any_rig.start("--set", "worker.shutdown_timeout=1s")
+    any_rig.wait(lambda: len(any_rig.runs()) == 3, "all jobs run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(8) == 3
-    assert rig.states(ids) == {JobState.QUEUED: 3}
+    assert any_rig.states(ids) == {JobState.QUEUED: 3}
 
 
-def test_children_stop_by_themselves_when_only_the_supervisor_is_killed(rig: Rig) -> None:
-    ids = rig.enqueue(300, seconds=0.05)
-    process = rig.start()
-    rig.wait(lambda: len(rig.runs()) >= 30, "some jobs run")
+def test_children_stop_by_themselves_when_only_the_supervisor_is_killed(any_rig: Rig) -> None:
+    ids = any_rig.enqueue(300, seconds=0.05)
+    process = any_rig.start()
+    any_rig.wait(lambda: len(any_rig.runs()) >= 30, "some jobs run")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    rig.wait(lambda: not _group_lives(process.pid), "the children end", within=10)
+    any_rig.wait(lambda: not _group_lives(process.pid), "the children end", within=10)
 
-    states = rig.states(ids)
+    states = any_rig.states(ids)
     assert set(states) == {JobState.COMPLETED, JobState.QUEUED}
-    assert states[JobState.COMPLETED] == len(rig.runs())
+    assert states[JobState.COMPLETED] == len(any_rig.runs())
 
 
-def test_a_job_that_kills_its_worker_is_dead_after_max_crashes_and_its_neighbours_complete(rig: Rig) -> None:
-    killer = rig.queue.enqueue("rig.die", {"signal": int(signal.SIGSEGV)})
-    ids = rig.enqueue(40, seconds=0.02)
-    rig.start()
-    rig.wait(lambda: rig.all_completed(ids), "the neighbours complete")
-    rig.wait(lambda: rig.states([killer.id]) == {JobState.DEAD: 1}, "the killer is dead")
+def test_a_job_that_kills_its_worker_is_dead_after_max_crashes_and_its_neighbours_complete(any_rig: Rig) -> None:
+    killer = any_rig.queue.enqueue("rig.die", {"signal": int(signal.SIGSEGV)})
+    ids = any_rig.enqueue(40, seconds=0.02)
+    any_rig.start()
+    any_rig.wait(lambda: any_rig.all_completed(ids), "the neighbours complete")
+    any_rig.wait(lambda: any_rig.states([killer.id]) == {JobState.DEAD: 1}, "the killer is dead")
 
-    job = rig.queue.get(killer.id)
+    job = any_rig.queue.get(killer.id)
     assert job is not None
     assert (job.dead_reason, job.crashes, job.run) == ("worker_lost", 3, 3)
     assert "SIGSEGV" in (job.last_error or "")
-    assert sum(1 for one, _, _, _ in rig.runs() if one == killer.id) == 3
+    assert sum(1 for one, _, _, _ in any_rig.runs() if one == killer.id) == 3
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but longer than a header of one would be" * 100, b""], ids=["garbage", "other"])

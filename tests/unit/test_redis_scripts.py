@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-import jobqueue_redis
 import pytest
+
+import jobqueue_redis
 from jobqueue_redis.keys import NAMES, Shard
 from jobqueue_redis.scripts import script
 

@@ -8,10 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from jobqueue_redis.entries import Entry, read_entry
-from jobqueue_redis.keys import Place
-from jobqueue_redis.settling import End
-from jobqueue_redis.values import EPOCH, absolute, extra, keep_until, read_look, read_value, rest_of
 from msgspec import msgpack
 from msgspec.structs import replace
 
@@ -19,6 +15,10 @@ from jobqueue_core import lifecycle
 from jobqueue_core.errors import IncompatibleData
 from jobqueue_core.job import DeadReason, JobState, Priority, decode_job
 from jobqueue_core.testing.factories import dead_job, new_job
+from jobqueue_redis.entries import Entry, read_entry
+from jobqueue_redis.keys import Place
+from jobqueue_redis.settling import End
+from jobqueue_redis.values import EPOCH, absolute, extra, keep_until, read_look, read_value, rest_of
 
 _FIXTURE = Path(__file__).parent.parent / "fixtures" / "redis-format-1.json"
 _NOW = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -51,7 +51,7 @@ def test_instants_that_are_known_stay_as_they_are() -> None:
     "fields", [("unknown_since",), ("completed_at",), ("created_at", "scheduled_at", "completed_at", "expires_at", "unknown_since")]
 )
 def test_each_instant_may_be_relative(fields: tuple[str, ...]) -> None:
-    job = dead_job(**{name: EPOCH + _HOUR for name in fields})
+    job = dead_job(**dict.fromkeys(fields, EPOCH + _HOUR))
     shown = absolute(job, _NOW_US)
     assert [getattr(shown, name) for name in fields] == [_NOW + _HOUR] * len(fields)
 
@@ -108,16 +108,16 @@ def test_a_record_cut_short_anywhere_is_shown_as_unreadable_or_read(kind: str) -
 
 
 def test_a_record_of_a_newer_release_is_refused() -> None:
-    with pytest.raises(IncompatibleData, match="format 2.*upgrade"):
+    with pytest.raises(IncompatibleData, match=r"format 2.*upgrade"):
         read_look("x", [b"\x02whatever"])
     newer = bytearray(value_of(rest_of(dead_job(), keeps=False)))
     newer[9] = 2
-    with pytest.raises(IncompatibleData, match="format 2.*upgrade"):
+    with pytest.raises(IncompatibleData, match=r"format 2.*upgrade"):
         read_value(bytes(newer))
 
 
 def test_an_entry_of_a_newer_release_is_refused_and_never_buried() -> None:
-    with pytest.raises(IncompatibleData, match="format 2.*upgrade"):
+    with pytest.raises(IncompatibleData, match=r"format 2.*upgrade"):
         read_entry(entry(b"anything", field=b"2"), _NOW)
 
 
