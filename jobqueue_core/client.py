@@ -32,6 +32,8 @@ __all__ = ["JobQueue"]
 _log = logging.getLogger("jobqueue.client")
 _MAX_BATCH: Final = 500
 _MAX_BATCH_BYTES: Final = 4 << 20
+_ENOUGH: Final = 2.0
+"""Seconds after which, when a step has failed, no other is sent: each may take five."""
 _ENVELOPE: Final = 256
 """Bytes counted for a job beside its payload."""
 _DEFAULT_MAX_PAYLOAD: Final = 1 << 20
@@ -181,10 +183,16 @@ class JobQueue:
         """
         built = [self._from_mapping(index, one) for index, one in enumerate(jobs)]
         answers: list[Enqueued] = []
+        began = time.monotonic()
+        failure: BrokerUnavailable | QueueFull | None = None
         for step in _steps(built):
+            if failure is not None and time.monotonic() - began > _ENOUGH:
+                answers += [Enqueued(status="refused", problem=f"not sent after {type(failure).__name__}: {failure} (id {job.id})") for job in step]
+                continue
             try:
                 answers += self._send(step)
             except (BrokerUnavailable, QueueFull) as error:
+                failure = error
                 status = "unknown" if getattr(error, "maybe_accepted", False) else "refused"
                 answers += [Enqueued(status=status, problem=f"{type(error).__name__}: {error} (id {job.id})") for job in step]  # type: ignore[arg-type]  # one of two literals
         return answers

@@ -26,13 +26,20 @@ class PublishedTypes:
         self._lock = threading.Lock()
         self._types: dict[str, TypeInfo] = {}
         self._read_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._failure = ""
 
     def route(self, job_type: str) -> tuple[str | None, Priority | None]:
         """The queue and priority that workers have published for *job_type*."""
-        with self._lock:
-            if time.monotonic() - self._read_at > _FRESH_FOR:
-                self._read()
-            published = self._types.get(job_type)
+        asked_at = time.monotonic()
+        if asked_at - self._read_at > _FRESH_FOR:
+            with self._lock:
+                # Whoever waited for another's question has its answer, or its failure: asking one after the other would take each 5 s longer.
+                if self._failed_at >= asked_at:
+                    raise BrokerUnavailable(self._failure, maybe_accepted=False)
+                if self._read_at < asked_at:
+                    self._read()
+        published = self._types.get(job_type)
         return (None, None) if published is None else (published.queue, published.priority)
 
     def _read(self) -> None:
@@ -40,8 +47,9 @@ class PublishedTypes:
             types = self._broker.types()
         except BrokerUnavailable as error:
             # A job of an unknown route must not go to the wrong queue; and it cannot be sent now anyway.
-            msg = f"cannot ask which queue the job type belongs to: {error}"
-            raise BrokerUnavailable(msg, maybe_accepted=False) from error
+            self._failure = f"cannot ask which queue the job type belongs to: {error}"
+            self._failed_at = time.monotonic()
+            raise BrokerUnavailable(self._failure, maybe_accepted=False) from error
         self._types = {name: one for one in types for name in (one.type, *one.aliases)}
         self._read_at = time.monotonic()
 

@@ -11,7 +11,7 @@ from jobqueue_cli.rendering import short_duration
 from jobqueue_cli.wording import counted
 from jobqueue_core.broker import JobFilter, QueueStats, WorkerInfo
 from jobqueue_core.checks import Check, Finding
-from jobqueue_core.errors import JobQueueError, StorageError
+from jobqueue_core.errors import BrokerUnavailable, JobQueueError, StorageError
 from jobqueue_core.job import JobState
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.storage import DeadLetterFilter
@@ -61,6 +61,8 @@ class Examination:
     def _broker(self, app: App, _fix: bool) -> list[Finding]:  # noqa: FBT001 - the signature of a check
         try:
             app.broker.now()
+        except BrokerUnavailable:
+            raise
         except JobQueueError as error:
             return [_error(str(error), "see that it runs, and that [broker] says where")]
         self._broker_answers = True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from jobqueue_cli.session import without_warnings
 from jobqueue_core.checks import Check, Finding
-from jobqueue_core.errors import JobQueueError
+from jobqueue_core.errors import BrokerUnavailable, JobQueueError
 
 if TYPE_CHECKING:
     from jobqueue_cli.rendering import Columns
@@ -35,15 +36,45 @@ def doctor(cli: Cli, *, fix: bool, worker: bool) -> None:
     app = cli.app
     checks = [Check(name="worker", run=_worker_here)] if worker else app.plugins.checks(app.settings)
     with without_warnings():
-        findings = [(check.name, finding) for check in checks for finding in _examine(check, app, fix=fix)]
+        findings = [(check.name, finding) for check, found in _examine_all(checks, app, fix=fix) for finding in found]
     cli.show_list([_described(name, finding) for name, finding in findings], _COLUMNS)
     if any(finding.level == "error" and not finding.fixed for _name, finding in findings):
         cli.fail()
 
 
+class _WithoutBroker:
+    """The app once its broker has been found away: to ask it again would take each check five seconds, to hear the same."""
+
+    def __init__(self, app: App, error: BrokerUnavailable) -> None:
+        self._app = app
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+    @property
+    def broker(self) -> NoReturn:
+        """Not to be had."""
+        raise self._error
+
+
+def _examine_all(checks: Iterable[Check], app: App, *, fix: bool) -> Iterator[tuple[Check, list[Finding]]]:
+    seen: Any = app
+    is_said = False
+    for check in checks:
+        try:
+            yield check, _examine(check, seen, fix=fix)
+        except BrokerUnavailable as error:
+            seen = _WithoutBroker(app, error)
+            yield check, [] if is_said else [Finding(level="error", text=str(error))]
+            is_said = True
+
+
 def _examine(check: Check, app: App, *, fix: bool) -> list[Finding]:
     try:
         return check.run(app, fix)
+    except BrokerUnavailable:
+        raise
     except JobQueueError as error:
         return [Finding(level="error", text=str(error))]
     except Exception as error:  # noqa: BLE001 - a third party's check: one that breaks is a finding

@@ -128,12 +128,14 @@ def keep_until(job: Job, *, keeps: bool) -> int | None:
 
 def extra(job: Job, *, keeps: bool) -> bytes:
     """What else ``finish`` in the scripts is to do for *job*, which has ended."""
-    if job.deaths == 0 and job.unique_key is None and not keeps:
+    if job.deaths == 0 and job.unique_key is None and job.expires_at is None and not keeps:
         return b""
     until = keep_until(job, keeps=keeps)
     more: dict[str, Any] = {"deaths": job.deaths}
     if job.unique_key is not None:
         more["unique"] = job.unique_key
+    if job.expires_at is not None:
+        more["expires"] = True
     if until is not None:
         more["keep_until"] = until
     return _encoder.encode(more)

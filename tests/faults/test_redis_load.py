@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from jobqueue_core.attempt import Lease
 
-LEASE = 2.0
 _SECOND = timedelta(seconds=1)
 _SLOW_SCRIPT_US = 5_000
 _STEP = 500

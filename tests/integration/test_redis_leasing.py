@@ -296,3 +296,13 @@ def test_the_end_of_a_lease_leaves_neither_token_nor_progress(redis_server: Redi
 
 def test_new_job_of_the_factory_is_what_these_tests_think() -> None:
     assert (new_job().queue, new_job().priority.value) == ("default", "medium")
+
+
+@pytest.mark.parametrize("ending", [completed, died], ids=lambda one: one.__name__)
+def test_a_job_that_could_have_expired_is_remembered_for_that_no_longer_than_it_lives(
+    redis_server: RedisServer, broker: RedisBroker, ending: Callable[..., object]
+) -> None:
+    lease = begin(broker, expires_in=timedelta(days=300))
+    assert redis_server.command("ZCARD", "expiring") == 1
+    assert settled(broker, ending(lease)) == [True]
+    assert redis_server.command("EXISTS", "expiring") == 0

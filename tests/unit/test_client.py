@@ -410,3 +410,45 @@ def test_a_conflict_hits_the_caller_whose_it_is_only() -> None:
 
     assert [type(answer) for answer in asyncio.run(main())] == [Job, Conflict, Job]
     queue.close()
+
+
+def test_all_who_wait_for_one_question_about_a_type_have_its_failure() -> None:
+    asked = threading.Event()
+    answer = threading.Event()
+    calls = []
+
+    class Broker(Producer):
+        def types(self) -> list[TypeInfo]:
+            calls.append(1)
+            asked.set()
+            answer.wait(10)
+            raise BrokerUnavailable("away")
+
+    queue = JobQueue(Broker(), None)  # type: ignore[arg-type]  # the producing half is enough
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(queue.enqueue, "some.type")
+        assert asked.wait(10)
+        others = [pool.submit(queue.enqueue, "some.type") for _ in range(7)]
+        while sum(future.running() for future in others) < 7:
+            time.sleep(0.001)
+        threading.Timer(0.2, answer.set).start()
+        failures = [future.exception(timeout=10) for future in (first, *others)]
+    assert {type(failure) for failure in failures} == {BrokerUnavailable}
+    assert len(calls) < 4, "each would have waited for its own"
+
+
+def test_after_a_failure_that_took_long_nothing_more_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Producer()
+    now = [100.0]
+
+    def slow(_call: int) -> Exception:
+        now[0] += 5.0
+        return BrokerUnavailable("away")
+
+    broker.fail = slow
+    monkeypatch.setattr("jobqueue_core.client.time.monotonic", lambda: now[0])
+    queue = JobQueue(broker, None)  # type: ignore[arg-type]  # the producing half is enough
+    answers = queue.enqueue_many([{"type": "some.type", "queue": "a", "priority": "low"}] * 1600)
+    assert [len(batch) for batch in broker.batches] == [500]
+    assert [one.status for one in answers] == ["unknown"] * 500 + ["refused"] * 1100
+    assert "not sent" in str(answers[-1].problem)
