@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState, LogLine
 from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound
-from jobqueue_core.job import Job, JobState, check_job_id, check_queue
+from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
 
@@ -216,14 +216,17 @@ class Operations:
         Raises:
             InvalidPayload: *payload* is not JSON or too big.
             JobNotFound: It has no dead letter.
-            Conflict: It is not open any more (code ``not_open``), has completed since (``completed``), or another job holds its unique key
-                (``key_taken``).
+            Conflict: It is not open any more (code ``not_open``), has completed since (``completed``), another job holds its unique key
+                (``key_taken``), or it could not be read, and *payload* is left out (``undecodable``).
             BrokerUnavailable: No answer; within two minutes a recorder opens the dead letter again, or finds that its retry has happened.
         """
         letter = self.dead_letter(job_id)
         job = letter.job
         if payload is not ...:
             job = replace(job, payload_json=encode_payload(payload, limit=self._queue.max_payload))
+        elif job.dead_reason is DeadReason.UNDECODABLE:
+            msg = f"job {job.id} could not be read, and so has no payload to be tried again with: give it one"
+            raise Conflict(msg, code="undecodable")
         outcome = self._requeue(job)
         messages = {
             "not_open": f"the dead letter of job {job.id} is {letter.state}, not open",
@@ -238,10 +241,13 @@ class Operations:
     def retry_dead_letters(
         self, wanted: DeadLetterFilter, *, dry_run: bool = False, progress: Callable[[BulkResult], None] | None = None
     ) -> BulkResult:
-        """Retry every matching dead letter that is open now, in bounded steps; one that dies again meanwhile is not retried again."""
+        """Retry every matching dead letter that is open now, in bounded steps; one that dies again meanwhile is not retried again.
+
+        Those of jobs that could not be read have no payload, and are left.
+        """
 
         def retry(letter: DeadLetter) -> bool:
-            return self._requeue(letter.job) in ("requeued", "already")
+            return letter.job.dead_reason is not DeadReason.UNDECODABLE and self._requeue(letter.job) in ("requeued", "already")
 
         return self._each("dead letters retried", wanted, retry, dry_run=dry_run, progress=progress)
 

@@ -407,6 +407,20 @@ def test_a_bulk_retry_skips_what_it_may_not_retry(office: Office) -> None:
     assert office.operations.dead_letter(free.id).state is DeadLetterState.REQUEUED
 
 
+def test_a_job_that_could_not_be_read_is_tried_again_only_with_a_payload(office: Office) -> None:
+    office.queue.enqueue("t", {"a": 1})
+    (lease,) = office.lease()
+    assert office.broker.settle([died(lease, reason=DeadReason.UNDECODABLE)], worker_id="worker-1") == [True]
+    office.recorder.record_waiting()
+    result = office.operations.retry_dead_letters(DeadLetterFilter())
+    assert (result.matched, result.done, result.skipped) == (1, 0, 1)
+    with pytest.raises(Conflict) as caught:
+        office.operations.retry_dead_letter(lease.job.id)
+    assert caught.value.code == "undecodable"
+    assert office.operations.dead_letter(lease.job.id).state is DeadLetterState.OPEN
+    assert office.operations.retry_dead_letter(lease.job.id, payload={"a": 2}).payload == {"a": 2}
+
+
 def test_dead_letters_are_listed_and_grouped(office: Office) -> None:
     office.queue.enqueue_many([{"type": "t"}] * 3)
     office.kill_all(error="ValueError: row 17")
