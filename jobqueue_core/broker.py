@@ -18,7 +18,7 @@ What holds for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
@@ -498,6 +498,8 @@ class BrokerPlugin:
     """The environment variable that holds its url, as ``REDIS_URL``."""
     url_aliases: Mapping[str, str] = {}
     """Other spellings of a scheme -> the one in *schemes*."""
+    url_problems: Callable[[str], Sequence[str]] = lambda _url: ()
+    """What is wrong with a url of one of its schemes, each as the end of a sentence that begins with the key; without connecting, and no secrets."""
 
 
 def split_cursor(cursor: str, parts: int) -> list[str]:

@@ -9,7 +9,7 @@ halves the batch, so that one bad row never blocks the rest), ``IncompatibleData
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -309,3 +309,5 @@ class StoragePlugin:
     """None: a url must be given."""
     url_variable: str | None = None
     url_aliases: Mapping[str, str] = {}
+    url_problems: Callable[[str], Sequence[str]] = lambda _url: ()
+    """As ``BrokerPlugin.url_problems``."""

@@ -13,6 +13,11 @@ _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
 # Greedy up to the last "@": a password may hold "@", "/" or "?", and hiding too much is better than too little.
 _USERINFO: Final = re.compile(r"^([^@]*?://)?.*@", re.DOTALL)
 _QUERY_SECRET: Final = re.compile(r"((?:^|[?&;\s])[a-z_]*(?:pass|password|passwd|pwd|secret|token|auth|key)=)[^&;\s]*", re.IGNORECASE)
+_QUERY_VALUE: Final = re.compile(r"([?&;])([^=&;?\s]+)=[^&;\s]*")
+_HARMLESS: Final = frozenset(
+    ("application_name", "connect_timeout", "db", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version", "sslmode", "target_session_attrs", "tls")
+)
+"""Query parameters whose values may be shown: of any other, a mistyped ``pasword`` say, nobody knows what is in it."""
 _SQLITE: Final = "sqlite:///"
 
 
@@ -23,8 +28,13 @@ def scheme_of(url: str) -> str | None:
 
 
 def redact(text: str) -> str:
-    """*text* without what may be a secret in a url, a mistyped one too: all before an ``@``, and query parameters such as ``password``."""
-    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub(lambda match: f"{match[1] or ''}***@", text))
+    """*text* without what may be a secret in a url, a mistyped one too: all before an ``@``, and query parameters but for some harmless ones."""
+    hidden = _USERINFO.sub(lambda match: f"{match[1] or ''}***@", text)
+    return _QUERY_SECRET.sub(r"\1***", _QUERY_VALUE.sub(_hide_unless_harmless, hidden))
+
+
+def _hide_unless_harmless(match: re.Match[str]) -> str:
+    return match[0] if match[2].lower() in _HARMLESS else f"{match[1]}{match[2]}=***"
 
 
 def absolute_sqlite_url(url: str, folder: Path) -> str:

@@ -114,7 +114,10 @@ def _settle_url(draft: Draft, kind: Kind, part: Part, *, others: Iterable[Part])
             draft.refuse(kind, "url", str(error))
             return None
         draft.set(kind, "url", url)
-    return url
+    problems = part.url_problems(url)
+    for problem in problems:
+        draft.refuse(kind, "url", problem)
+    return None if problems else url
 
 
 def _takes(part: Part, scheme: str | None) -> bool:

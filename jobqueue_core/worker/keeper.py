@@ -56,9 +56,10 @@ class Keeper:
     also: Callable[[float], None]
     leaked: int = 0
     """How many slots were written off since the process started."""
+    is_silent: bool = False
+    """Whether the broker did not answer when it was asked last."""
     _stopped: threading.Event = attrs.field(factory=threading.Event)
     _beat_at: float = float("-inf")
-    _silent: bool = False
 
     def run(self) -> None:
         """Keep until :meth:`stop`."""
@@ -161,12 +162,12 @@ class Keeper:
         try:
             answered = call()
         except BrokerError as error:
-            if not self._silent:
+            if not self.is_silent:
                 lease = format_duration(self.lease_for)
                 _log.warning("broker away: %s; nothing new is started beyond the leases held (%s)", error, lease)
-            self._silent = True
+            self.is_silent = True
         else:
-            self._silent = self._silent and not answered
+            self.is_silent = self.is_silent and not answered
 
 
 def _running(active: list[Run]) -> list[RunningJob]:

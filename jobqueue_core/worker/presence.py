@@ -89,9 +89,9 @@ class Presence:
         if self._observers.worker_up is not None:
             self._observers.worker_up(info)
 
-    def retire(self, counts: Mapping[str, int], *, holds_nothing: bool) -> None:
-        """Say that it is down, with how many runs ended how."""
-        if holds_nothing:
+    def retire(self, counts: Mapping[str, int], *, may_leave: bool) -> None:
+        """Say that it is down, with how many runs ended how; to the broker too if it *may leave*: it holds nothing, and the broker answers."""
+        if may_leave:
             with contextlib.suppress(BrokerError):  # it will be forgotten when its heart has not beaten for a while
                 self._broker.leave(self._still.id)
         if self._observers.worker_down is not None:

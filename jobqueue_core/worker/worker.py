@@ -33,7 +33,7 @@ from jobqueue_core.worker.settlement import Settler
 from jobqueue_core.worker.tuning import resident_bytes, stopped_by_signals, tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from jobqueue_core.app import App
     from jobqueue_core.client import JobQueue
@@ -52,6 +52,7 @@ _LOOP_PATIENCE: Final = 2.0
 _STOP_NOTICE: Final = 1.0
 """How long handlers may take to notice a shutdown once the grace is over."""
 _FLUSH: Final = 5.0
+_FLUSH_AT_ONCE: Final = 3.0
 _CHECK_RSS: Final = 1.0
 
 
@@ -204,26 +205,26 @@ class Worker:
             if any(plan.isolation == "thread" for plan in self._plans.values()):
                 self._threads.start()
             self._presence.announce()
-            chores = Stop()
+            chores, records = Stop(), Stop()
             side = [threading.Thread(target=self._upkeep.run, args=(chores,), name="jobqueue-upkeep", daemon=True)]
             if self._recorder is not None:
-                side.append(threading.Thread(target=self._recorder.run, args=(chores,), name="jobqueue-recorder", daemon=True))
+                side.append(threading.Thread(target=self._recorder.run, args=(records,), name="jobqueue-recorder", daemon=True))
             keeper = threading.Thread(target=self._keeper.run, name="jobqueue-keeper", daemon=True)
             settler = threading.Thread(target=self._settler.run, name="jobqueue-settle", daemon=True)
             lessee = threading.Thread(target=self._intake.run, args=(self._stop,), name="jobqueue-lease", daemon=True)
             for thread in (*side, keeper, settler, lessee):
                 thread.start()
             self._stop.wait()
-            abandoned = self._wind_down(lessee, settler)
-            self._keeper.stop()
-            keeper.join(_FLUSH)
             chores.request()
-            for thread in side:
-                thread.join(_FLUSH)
+            abandoned = self._wind_down(lessee, settler)
+            records.request()
+            self._keeper.stop()
+            # Each may be in a call that takes five seconds to find a broker away: they are given up together.
+            _join_all((keeper, *side), 1.0 if self._keeper.is_silent else _FLUSH)
         finally:
             self._threads.close()
             self._loop.close()
-        self._presence.retire(self._settler.counts, holds_nothing=self._holdings.idle())
+        self._presence.retire(self._settler.counts, may_leave=self._holdings.idle() and not self._keeper.is_silent)
         if self._stop.level is StopLevel.AT_ONCE:
             return Exit.AT_ONCE
         if abandoned:
@@ -245,13 +246,14 @@ class Worker:
         notice = monotonic() + _STOP_NOTICE
         while self._holdings.running and monotonic() < notice:
             time.sleep(0.01)
-        lessee.join(_FLUSH)
+        flushed_by = monotonic() + (_FLUSH_AT_ONCE if self._stop.level is StopLevel.AT_ONCE else 2 * _FLUSH)
+        lessee.join(min(_FLUSH, flushed_by - monotonic()))
         # What does not end is given back last, when all else has been settled, and the process exits right after.
         stuck = list(self._holdings.running.values())
         for run in stuck:
             self._keeper.write_off(run)
         self._settler.finish()
-        settler.join(_FLUSH + (0.0 if self._stop.level is StopLevel.AT_ONCE else _FLUSH))
+        settler.join(max(flushed_by - monotonic(), 0.0))
         return len(stuck) + self._keeper.leaked
 
     def _watch_self(self, now: float) -> None:
@@ -344,6 +346,13 @@ class Worker:
             if plan.spec.lifespan is not None:
                 found.setdefault(id(plan.spec.lifespan), (plan.spec.lifespan, []))[1].append(plan)
         return list(found.values())
+
+
+def _join_all(threads: Iterable[threading.Thread], timeout: float) -> None:
+    """Wait for *threads*, *timeout* seconds for all of them together."""
+    deadline = monotonic() + timeout
+    for thread in threads:
+        thread.join(max(deadline - monotonic(), 0.0))
 
 
 def _telling(started: Callable[[Job], None]) -> Middleware:

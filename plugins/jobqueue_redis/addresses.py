@@ -12,7 +12,7 @@ import attrs
 from jobqueue_core.errors import ConfigError
 from jobqueue_core.urls import redact
 
-__all__ = ["SCHEMES", "Address", "Login", "read_address"]
+__all__ = ["SCHEMES", "Address", "Login", "read_address", "url_problems"]
 
 Kind = Literal["single", "unix", "sentinel", "cluster"]
 
@@ -84,6 +84,13 @@ def read_address(url: str) -> Address:
     if reader.problems or address is None:
         raise ConfigError([f"broker.url = {redact(url)!r}: {problem}" for problem in reader.problems])
     return address
+
+
+def url_problems(url: str) -> Sequence[str]:
+    """What is wrong with *url*; no secret."""
+    reader = _Reader(url)
+    reader.read()
+    return reader.problems
 
 
 # Options -------------------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ _REFUSED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED"})
 _ENQUEUES: Final = frozenset({"enqueue", "requeue"})
 
 
+_NO_DISK: Final = "it cannot write to its disk and therefore takes nothing; free disk space, then look at its log"
+_NOT_IN_SCRIPTS: Final = "can't run this command"
+"""What a script is told when our user may not do one of its commands."""
+
+
 class Passing(redis.ConnectionError):
     """Something that may be over in a moment, found by us: a replica where a master should be, a cluster without a slot's owner."""
 
@@ -57,29 +62,49 @@ def translate(error: redis.RedisError, *, where: str, what: str, maybe_accepted:
     """
     text = " ".join(str(error).split())
     code = code_of(error)
+    if code == "OOM":
+        remedy = "raise maxmemory, or shorten [job] result_ttl, for which finished jobs are kept"
+        return QueueFull(f"{where}: its memory is full: nothing was stored; {remedy} ({text})")
+    if code == "MISCONF" and what in _ENQUEUES:
+        return QueueFull(f"{where}: nothing was stored: {_NO_DISK} ({text})")
+    problem = _problem(error, code, text, what)
+    if problem is None:
+        return IncompatibleData(f"{where}: {_misfit(error, code, text, what)} ({text})")
+    return BrokerUnavailable(f"{where}: {problem} ({text})", maybe_accepted=maybe_accepted and not isinstance(error, Disturbed))
+
+
+def _problem(error: redis.RedisError, code: str, text: str, what: str) -> str | None:  # noqa: PLR0911 - a sentence a case
+    """Why the server cannot be used now, or by us; None when it never can be."""
     match error:
         case Disturbed():
-            return BrokerUnavailable(f"{where}: was restarted or replaced, or its clock was set: {what} waits", maybe_accepted=False)
+            return f"was restarted or replaced, or its clock was set: {what} waits"
         case redis.TimeoutError():
-            problem = f"no answer in time to {what}"
-        case _ if code == "OOM":
-            return QueueFull(f"{where}: its memory is full: nothing was stored; raise maxmemory, or let workers make room ({text})")
+            return f"no answer in time to {what}"
         case _ if code == "MISCONF":
-            problem = "it cannot write to its disk and therefore takes nothing; free disk space, then look at its log"
-            if what in _ENQUEUES:
-                return QueueFull(f"{where}: nothing was stored: {problem} ({text})")
+            return _NO_DISK
         case _ if code in _REFUSED:
-            problem = _refusal(code, what)
+            return _refusal(code, what)
+        case _ if _NOT_IN_SCRIPTS in text:
+            return _refusal("NOPERM", what)
         case redis.ConnectionError():
-            problem = "cannot be reached" + (": check the certificates that broker.url names" if _is_untrusted(error) else "")
+            return "cannot be reached" + (": check the certificates that broker.url names" if _is_untrusted(error) else "")
         case _ if code in _PASSING:
-            problem = f"not ready to {what}"
-            text = text if text.startswith(code) else f"{code} {text}"
-        case _ if code == "WRONGTYPE":
-            return IncompatibleData(f"{where}: {what}: a key is not what this release makes of it ({text}): does another program use this database?")
+            return f"not ready to {what}" if text.startswith(code) else f"not ready to {what}: {code}"
         case _:
-            return IncompatibleData(f"{where}: refused {what} ({text}): this release needs Redis 6.2 or later, or Valkey")
-    return BrokerUnavailable(f"{where}: {problem} ({text})", maybe_accepted=maybe_accepted)
+            return None
+
+
+def _misfit(error: redis.RedisError, code: str, text: str, what: str) -> str:
+    """Why what answers there is not what we need."""
+    match error:
+        case redis.InvalidResponse():
+            return "what answers there is no Redis"
+        case _ if code == "WRONGTYPE":
+            return f"{what}: a key is not what this release makes of it: does another program use this database?"
+        case _ if "DB index" in text:
+            return "has no such database: name another in broker.url"
+        case _:
+            return f"refused {what}: is it Redis 6.2 or later, or Valkey?"
 
 
 def _refusal(code: str, what: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from jobqueue_core import PluginError, hookimpl
 from jobqueue_core.broker import BrokerPlugin
 
-from .addresses import SCHEMES
+from .addresses import SCHEMES, url_problems
 
 if TYPE_CHECKING:
     from jobqueue_core.checks import Check
@@ -25,7 +25,16 @@ _DRIVER: Final = 8
 @hookimpl
 def jobqueue_brokers() -> Iterable[BrokerPlugin]:
     """The broker on Redis or Valkey."""
-    return [BrokerPlugin(name=_NAME, schemes=tuple(SCHEMES), default_url="redis://localhost:6379/0", url_variable="REDIS_URL", open=_open)]
+    return [
+        BrokerPlugin(
+            name=_NAME,
+            schemes=tuple(SCHEMES),
+            default_url="redis://localhost:6379/0",
+            url_variable="REDIS_URL",
+            url_problems=url_problems,
+            open=_open,
+        )
+    ]
 
 
 @hookimpl

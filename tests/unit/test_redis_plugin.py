@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobqueue_core.errors import PluginError
+from jobqueue_core.errors import ConfigError, PluginError
 from jobqueue_core.plugins import Plugins
 from jobqueue_core.settings import Settings, load_settings
 from jobqueue_redis.plugin import jobqueue_brokers, jobqueue_checks
@@ -68,3 +68,13 @@ def test_loading_the_plugin_does_not_load_its_driver() -> None:
     program = "import sys, jobqueue_redis.plugin; print('redis' in sys.modules, 'hiredis' in sys.modules)"
     done: Any = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h/abc", "redis://h:99999", "redis://h?foo=1", "rediss://h?ssl_cert_reqs=maybe", "redis+sentinel://h:1", "unix://x"]
+)
+def test_a_url_that_cannot_work_is_refused_with_the_settings_before_anything_connects(tmp_path: Path, url: str) -> None:
+    (tmp_path / "jobqueue.toml").write_text(f'[broker]\nplugin = "redis"\nurl = "{url}"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "jobqueue.toml", environ={}, plugins=Plugins.load())
+    assert all("jobqueue.toml: broker.url" in problem for problem in caught.value.problems)

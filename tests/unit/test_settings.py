@@ -347,6 +347,12 @@ def test_a_file_that_is_not_toml_is_named_with_the_place(config: Callable[[str],
 SECRET = "hunter2"  # a value that must not be printed
 
 
+@pytest.mark.parametrize("name", ["password", "pasword", "pw", "credentials", "sentinel_pasword", "x"])
+def test_no_value_of_a_mistyped_option_survives_redaction(name: str) -> None:
+    shown = redact(f"redis://host:6379/0?db=3&{name}=c4n4ry&tls=true")
+    assert shown == f"redis://host:6379/0?db=3&{name}=***&tls=true"
+
+
 @pytest.mark.parametrize(
     "text",
     [
