@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import redis
-from servers import Program, Proxy, RedisServer, given_redis, wanted_redis
+from servers import Program, Proxy, RedisServer, given_redis, set_redis_url_aside, wanted_redis
 
 StartRedis = Callable[..., RedisServer]
 
@@ -30,6 +30,7 @@ class RedisPlace:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "redis: asks for a Redis (given by itself)")
+    set_redis_url_aside()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

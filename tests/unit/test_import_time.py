@@ -34,7 +34,7 @@ def test_a_producer_needs_no_worker() -> None:
 def test_the_core_imports_no_plugin_and_no_driver() -> None:
     modules = imported_by("import jobqueue_core.worker, jobqueue_core.app, jobqueue_core.operations, jobqueue_core.recorder")
     foreign = {"jobqueue_sqlite", "jobqueue_cli", "sqlite3", "click", "rich", "redis", "psycopg", "falcon", "croniter"}
-    assert foreign & {name.partition(".")[0] for name in modules} == set()
+    assert foreign & {name.partition(".")[0] for name in modules - imported_by("")} == set()
 
 
 def test_every_name_of_the_front_door_is_there() -> None:
