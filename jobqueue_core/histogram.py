@@ -14,6 +14,8 @@ _GROWTH: Final = math.log(1.1)
 """Each bucket's upper edge is 10 % above the last one's: a value read off its middle is at most 5 % wrong."""
 _SMALLEST: Final = 0.01
 """Milliseconds; whatever is quicker falls into bucket 0."""
+_LARGEST: Final = 1e9
+"""Milliseconds, eleven days; whatever is slower falls into the last bucket."""
 
 
 class Histogram:
@@ -26,9 +28,16 @@ class Histogram:
         self.count = sum(self.buckets.values())
         self.total_ms = total_ms
 
+    @staticmethod
+    def bucket(duration_ms: float) -> int:
+        """In which bucket a duration in milliseconds is counted: 0 for nothing and for what is no duration, at most some 270."""
+        if not duration_ms > _SMALLEST:
+            return 0
+        return math.ceil(math.log(min(duration_ms, _LARGEST) / _SMALLEST) / _GROWTH)
+
     def add(self, duration_ms: float) -> None:
         """Count one duration in milliseconds."""
-        bucket = 0 if duration_ms <= _SMALLEST else math.ceil(math.log(duration_ms / _SMALLEST) / _GROWTH)
+        bucket = self.bucket(duration_ms)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
         self.total_ms += duration_ms

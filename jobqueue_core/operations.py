@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 from msgspec.structs import replace
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState, LogLine
-from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound
+from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound, StorageError
 from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobqueue_core.broker import JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
     from jobqueue_core.client import JobQueue
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["BulkResult", "Cancellation", "Operations"]
 
 _log = logging.getLogger("jobqueue.operations")
-_STEP: Final = 200
+_PURGE_STEP: Final = 200
+_STEP: Final = 100
+"""Dead letters at once: their payloads are in memory, and a step must end within :data:`_REQUEUE_WINDOW`."""
 _MAX_LIMIT: Final = 500
 _MAX_OFFSET: Final = 10_000
 _REQUEUE_WINDOW: Final = timedelta(seconds=30)
@@ -172,7 +175,7 @@ class Operations:
         budget = stats.waiting + stats.scheduled + stats.retrying
         purged = 0
         while purged < budget:
-            step = self._broker.purge(name, min(_STEP, budget - purged))
+            step = self._broker.purge(name, min(_PURGE_STEP, budget - purged))
             if not step:
                 break
             purged += step
@@ -227,7 +230,10 @@ class Operations:
         elif job.dead_reason is DeadReason.UNDECODABLE:
             msg = f"job {job.id} could not be read, and so has no payload to be tried again with: give it one"
             raise Conflict(msg, code="undecodable")
-        outcome = self._requeue(job)
+        (outcome,) = self._requeue([job])
+        if outcome == "late":
+            msg = f"the broker took too long to take job {job.id} back; its dead letter is open again"
+            raise BrokerUnavailable(msg, maybe_accepted=False)
         messages = {
             "not_open": f"the dead letter of job {job.id} is {letter.state}, not open",
             "completed": f"job {job.id} has completed since",
@@ -243,11 +249,17 @@ class Operations:
     ) -> BulkResult:
         """Retry every matching dead letter that is open now, in bounded steps; one that dies again meanwhile is not retried again.
 
-        Those of jobs that could not be read have no payload, and are left.
+        Those of jobs that could not be read have no payload, and are left. After an error repeat it: what has been retried is not open any more,
+        and what was under way is, within two minutes, if its job does not live.
+
+        Raises:
+            BrokerError: The broker failed amid a step. What was not sent is open again.
+            StorageError: Storage did.
         """
 
-        def retry(letter: DeadLetter) -> bool:
-            return letter.job.dead_reason is not DeadReason.UNDECODABLE and self._requeue(letter.job) in ("requeued", "already")
+        def retry(letters: Sequence[DeadLetter]) -> int:
+            jobs = [letter.job for letter in letters if letter.job.dead_reason is not DeadReason.UNDECODABLE]
+            return sum(outcome in ("requeued", "already") for outcome in self._requeue(jobs))
 
         return self._each("dead letters retried", wanted, retry, dry_run=dry_run, progress=progress)
 
@@ -269,8 +281,8 @@ class Operations:
     ) -> BulkResult:
         """Discard every matching dead letter that is open now, in bounded steps."""
 
-        def discard(letter: DeadLetter) -> bool:
-            return self._storage.discard(letter.job.id, letter.job.deaths)
+        def discard(letters: Sequence[DeadLetter]) -> int:
+            return sum(self._storage.discard(letter.job.id, letter.job.deaths) for letter in letters)
 
         return self._each("dead letters discarded", wanted, discard, dry_run=dry_run, progress=progress)
 
@@ -278,7 +290,7 @@ class Operations:
         self,
         action: str,
         wanted: DeadLetterFilter,
-        act: Callable[[DeadLetter], bool],
+        act: Callable[[Sequence[DeadLetter]], int],
         *,
         dry_run: bool,
         progress: Callable[[BulkResult], None] | None,
@@ -292,7 +304,7 @@ class Operations:
         cursor: str | None = None
         while True:
             page = self._storage.dead_letters(wanted, cursor=cursor, offset=0, limit=_STEP)
-            done = sum(act(letter) for letter in page.dead_letters)
+            done = act(page.dead_letters)
             result = attrs.evolve(result, done=result.done + done, skipped=result.skipped + len(page.dead_letters) - done)
             if progress is not None:
                 progress(result)
@@ -302,19 +314,35 @@ class Operations:
         self._did(action, done=result.done, skipped=result.skipped)
         return result
 
-    def _requeue(self, job: Job) -> str:
-        # Storage first, then the broker, then storage again: a crash in between leaves the row "requeueing", and a recorder settles it by
+    def _requeue(self, jobs: Sequence[Job]) -> list[str]:
+        """What became of each: an answer of ``Producer.requeue``, or ``not_open``."""
+        # Storage first, then the broker, then storage again: a crash in between leaves rows "requeueing", and a recorder settles each by
         # looking at the broker. The time limit keeps a request that hung from arriving after that.
         began = self._broker.now()
-        if not self._storage.begin_requeue(job.id, job.deaths, now=began):
-            return "not_open"
-        outcome = self._broker.requeue(job, not_after=began + _REQUEUE_WINDOW)
-        if outcome == "late":
-            self._storage.finish_requeue(job.id, job.deaths, now=began, requeued=False)
-            msg = f"the broker took too long to take job {job.id} back; its dead letter is open again"
-            raise BrokerUnavailable(msg, maybe_accepted=False)
-        self._storage.finish_requeue(job.id, job.deaths, now=self._broker.now(), requeued=outcome != "key_taken")
-        return outcome
+        keys = [(job.id, job.deaths) for job in jobs]
+        ours = self._storage.begin_requeues(keys, now=began)
+        outcomes: list[str] = []
+        try:
+            for job, is_ours in zip(jobs, ours, strict=True):
+                outcomes.append(self._broker.requeue(job, not_after=began + _REQUEUE_WINDOW) if is_ours else "not_open")
+        except BaseException:
+            # The one that failed may have arrived: a recorder finds out. Those behind it were not sent.
+            behind = len(outcomes) + 1
+            untouched = [key for key, is_ours in zip(keys[behind:], ours[behind:], strict=True) if is_ours]
+            with suppress(StorageError):
+                self._finish(keys, outcomes, untouched, now=began)
+            raise
+        self._finish(keys, outcomes, [], now=began)
+        return outcomes
+
+    def _finish(self, keys: Sequence[tuple[str, int]], outcomes: Sequence[str], untouched: Sequence[tuple[str, int]], *, now: datetime) -> None:
+        answered = list(zip(keys, outcomes, strict=False))
+        lives = [key for key, outcome in answered if outcome in ("requeued", "already", "completed")]
+        left = [*untouched, *(key for key, outcome in answered if outcome in ("late", "key_taken"))]
+        if lives:
+            self._storage.finish_requeues(lives, now=now, requeued=True)
+        if left:
+            self._storage.finish_requeues(left, now=now, requeued=False)
 
     # History, workers, statistics ------------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from jobqueue_core.attempt import DeadLetter, Execution
 from jobqueue_core.broker import Broker, OutboxKind
-from jobqueue_core.errors import BrokerError, StorageError, StorageRejected
+from jobqueue_core.errors import BrokerError, IncompatibleData, StorageError, StorageRejected
 from jobqueue_core.job import JobState
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import RecordPolicy, Storage
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _log = logging.getLogger("jobqueue.recorder")
-_BATCH: Final = 1_000
+_BATCH: Final = 2_000
 _POLL: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 _TIDY: Final = 60.0
+"""Seconds between two times that it tidies up, and between two warnings that it is behind."""
 _PRUNE_STEP: Final = 1_000
 _REQUEUE_OVERDUE: Final = timedelta(seconds=30)
+_BEHIND: Final = timedelta(seconds=60)
+"""How long rows may wait before somebody should know."""
 
 
 @attrs.define(kw_only=True)
@@ -50,6 +54,11 @@ class Recorder:
     retention: timedelta = timedelta(days=30)
     _pause: float = _POLL
     _tidy_at: float = float("-inf")
+    _is_tidy: bool = True
+    """False while tidying up fails: that is said once."""
+    _is_behind: bool = False
+    _dropped: int | None = None
+    """How many rows the broker had dropped when it was last asked."""
 
     def run(self, stop: Stop) -> Exit:
         """Record until *stop* rises, and then what is there at that moment."""
@@ -83,7 +92,7 @@ class Recorder:
                 untouched = all(run.run <= letter.job.run for run in self.storage.job_executions(letter.job.id))
             else:
                 untouched = job.state is JobState.DEAD and job.deaths == letter.job.deaths
-            self.storage.finish_requeue(letter.job.id, letter.job.deaths, now=now, requeued=not untouched)
+            self.storage.finish_requeues([(letter.job.id, letter.job.deaths)], now=now, requeued=not untouched)
             _log.warning(
                 "finished a dead letter retry that was left half done",
                 extra={"fields": {"job_id": letter.job.id, "death": letter.job.deaths, "requeued": not untouched}},
@@ -96,20 +105,48 @@ class Recorder:
 
     def _step(self) -> bool:
         """Move one batch of each kind; True when the outbox was nearly empty, so that there is time for a pause."""
+        self._tidy_when_due()
         try:
             moved = max(self._move("dead"), self._move("history"))
-            if monotonic() - self._tidy_at >= _TIDY:
-                self._tidy_at = monotonic()
-                self.tidy()
         except (BrokerError, StorageError) as error:
             if self._pause == _POLL:
-                _log.warning("recording waits: %s", error)
+                level = logging.ERROR if isinstance(error, IncompatibleData) else logging.WARNING
+                _log.log(level, "recording waits: %s", error)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             return True
         if self._pause != _POLL:
             _log.info("recording goes on")
         self._pause = _POLL
         return moved < _BATCH
+
+    def _tidy_when_due(self) -> None:
+        # Before the first batch too: what it writes goes into partitions that were made ahead.
+        if monotonic() < self._tidy_at:
+            return
+        try:
+            self._watch_lag()
+            self.tidy()
+        except (BrokerError, StorageError) as error:
+            if self._is_tidy:
+                _log.warning("tidying up waits: %s", error)
+            self._is_tidy = False
+            self._tidy_at = monotonic() + _LONGEST_PAUSE
+            return
+        self._is_tidy = True
+        self._tidy_at = monotonic() + _TIDY
+
+    def _watch_lag(self) -> None:
+        lag = self.broker.outbox_lag()
+        fields = {"history": lag.history, "dead": lag.dead, "oldest_age": round(lag.oldest_age.total_seconds(), 3), "dropped": lag.dropped}
+        if self._dropped is not None and lag.dropped > self._dropped:
+            _log.error("the broker dropped history that storage had not taken: see [history] max_pending", extra={"fields": fields})
+        self._dropped = lag.dropped
+        is_behind = lag.oldest_age > _BEHIND
+        if is_behind:
+            _log.warning("recording is behind", extra={"fields": fields})
+        elif self._is_behind:
+            _log.info("recording has caught up", extra={"fields": fields})
+        self._is_behind = is_behind
 
     def _move(self, kind: OutboxKind) -> int:
         batch = self.broker.outbox(kind, _BATCH)
@@ -136,12 +173,14 @@ class Recorder:
             store(rows)
         except StorageRejected as error:
             if len(rows) == 1:
-                _log.error("storage refuses a row for good: %s", error, extra={"fields": {"row": _name(rows[0])}})
+                _log.error("storage refuses a row for good: %s", error, extra={"fields": _named(rows[0])})
                 return
             middle = len(rows) // 2
             self._store(rows[:middle], store)
             self._store(rows[middle:], store)
 
 
-def _name(row: Any) -> str:
-    return str(getattr(row, "id", None) or row.job.id)
+def _named(row: Execution | DeadLetter) -> dict[str, Any]:
+    if isinstance(row, DeadLetter):
+        return {"job_id": row.job.id, "death": row.job.deaths, "type": row.job.type, "queue": row.job.queue}
+    return {"job_id": row.job_id, "run": row.run, "type": row.type, "queue": row.queue}

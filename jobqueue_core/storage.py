@@ -110,7 +110,11 @@ class History(Protocol):
         """What happened in a time range, to the minute."""
 
     def prune_executions(self, before: datetime, limit: int) -> int:
-        """Forget up to *limit* executions (and rollups) older than *before*; says how many, so that the caller goes on until zero."""
+        """Forget executions (and rollups) older than *before*, in bounded steps; called once before anything is recorded, and then each minute.
+
+        Returns:
+            How many were forgotten, at most *limit*; one that forgets many at once (a partition) says *limit*. The caller goes on until it is less.
+        """
 
 
 # Dead letters --------------------------------------------------------------------------------------------------------------------------
@@ -183,11 +187,15 @@ class DeadLetters(Protocol):
     def count_dead_letters(self, wanted: DeadLetterFilter) -> int:
         """How many match."""
 
-    def begin_requeue(self, job_id: str, death: int, *, now: datetime) -> bool:
-        """Mark an open dead letter as being retried since *now* (DESIGN R20); False when it is not open."""
+    def begin_requeues(self, deaths: Sequence[tuple[str, int]], *, now: datetime) -> list[bool]:
+        """Mark dead letters, each by (job id, death), as being retried since *now* (DESIGN R20), in one transaction.
 
-    def finish_requeue(self, job_id: str, death: int, *, now: datetime, requeued: bool) -> None:
-        """Mark a dead letter that was being retried as requeued at *now*, or open again; repeating it is harmless."""
+        Returns:
+            For each, in order, whether it was open and is now this caller's to retry. One that is named twice is begun once.
+        """
+
+    def finish_requeues(self, deaths: Sequence[tuple[str, int]], *, now: datetime, requeued: bool) -> None:
+        """Mark dead letters that were being retried as requeued at *now*, or as open again, in one transaction; repeating it is harmless."""
 
     def stale_requeues(self, before: datetime, limit: int) -> list[DeadLetter]:
         """Dead letters whose retry began before *before* and was not finished."""

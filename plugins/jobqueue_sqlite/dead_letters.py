@@ -19,7 +19,7 @@ from .filters import filtered
 from .statements import statement
 from .times import from_us, to_us
 
-__all__ = ["begin_requeue", "count", "discard", "finish_requeue", "groups", "latest", "page", "prune", "record", "stale"]
+__all__ = ["begin_requeues", "count", "discard", "finish_requeues", "groups", "latest", "page", "prune", "record", "stale"]
 
 _DONE: Final = (DeadLetterState.REQUEUED, DeadLetterState.DISCARDED)
 
@@ -81,16 +81,16 @@ def count(connection: sqlite3.Connection, wanted: DeadLetterFilter) -> int:
     return found
 
 
-def begin_requeue(connection: sqlite3.Connection, job_id: str, death: int, *, now: datetime) -> bool:
-    """See ``DeadLetters``."""
-    bound = {"job_id": job_id, "death": death, "now_us": to_us(now)}
-    return connection.execute(statement("dead_letters_begin_requeue"), bound).rowcount == 1
+def begin_requeues(connection: sqlite3.Connection, deaths: Sequence[tuple[str, int]], *, now: datetime) -> list[bool]:
+    """See ``DeadLetters.begin_requeues``."""
+    bound = [{"job_id": job_id, "death": death, "now_us": to_us(now)} for job_id, death in deaths]
+    return [connection.execute(statement("dead_letters_begin_requeue"), one).rowcount == 1 for one in bound]
 
 
-def finish_requeue(connection: sqlite3.Connection, job_id: str, death: int, *, now: datetime, requeued: bool) -> None:
-    """See ``DeadLetters``."""
+def finish_requeues(connection: sqlite3.Connection, deaths: Sequence[tuple[str, int]], *, now: datetime, requeued: bool) -> None:
+    """See ``DeadLetters.finish_requeues``."""
     name = "dead_letters_finish_requeue" if requeued else "dead_letters_reopen"
-    connection.execute(statement(name), {"job_id": job_id, "death": death, "now_us": to_us(now)})
+    connection.executemany(statement(name), [{"job_id": job_id, "death": death, "now_us": to_us(now)} for job_id, death in deaths])
 
 
 def stale(connection: sqlite3.Connection, before: datetime, limit: int) -> list[DeadLetter]:

@@ -126,15 +126,15 @@ class SqliteStorage:
         with self.database.read() as connection:
             return dead_letters.count(connection, wanted)
 
-    def begin_requeue(self, job_id: str, death: int, *, now: datetime) -> bool:
+    def begin_requeues(self, deaths: Sequence[tuple[str, int]], *, now: datetime) -> list[bool]:
         """See ``DeadLetters``."""
         with self.database.write() as connection:
-            return dead_letters.begin_requeue(connection, job_id, death, now=now)
+            return dead_letters.begin_requeues(connection, deaths, now=now)
 
-    def finish_requeue(self, job_id: str, death: int, *, now: datetime, requeued: bool) -> None:
+    def finish_requeues(self, deaths: Sequence[tuple[str, int]], *, now: datetime, requeued: bool) -> None:
         """See ``DeadLetters``."""
         with self.database.write() as connection:
-            dead_letters.finish_requeue(connection, job_id, death, now=now, requeued=requeued)
+            dead_letters.finish_requeues(connection, deaths, now=now, requeued=requeued)
 
     def stale_requeues(self, before: datetime, limit: int) -> list[DeadLetter]:
         """See ``DeadLetters``."""

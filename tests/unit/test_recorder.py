@@ -203,7 +203,7 @@ def half_done(desk: Desk) -> DeadLetter:
     desk.recorder.record_waiting()
     letter = desk.storage.dead_letter(desk.letters()[0])
     assert letter is not None
-    assert desk.storage.begin_requeue(letter.job.id, letter.job.deaths, now=desk.clock())
+    assert desk.storage.begin_requeues([(letter.job.id, letter.job.deaths)], now=desk.clock())
     return letter
 
 
@@ -235,7 +235,7 @@ def test_a_retry_that_reached_the_broker_is_known_as_done(desk: Desk) -> None:
 def test_a_retry_whose_job_the_broker_does_not_know_is_open_again(desk: Desk) -> None:
     letter = dead_letter(died_at=desk.clock())
     desk.storage.record_dead_letters([letter])
-    assert desk.storage.begin_requeue(letter.job.id, letter.job.deaths, now=desk.clock())
+    assert desk.storage.begin_requeues([(letter.job.id, letter.job.deaths)], now=desk.clock())
     desk.clock.advance(31 * SECOND)
     desk.recorder.tidy()
     assert state(desk, letter) is DeadLetterState.OPEN

@@ -56,11 +56,11 @@ class DeadLetterContract(StorageArrangement):
 
     def begin(self, storage: Storage, letter: DeadLetter, *, seconds: int = 1) -> bool:
         """Begin a retry that many seconds after noon."""
-        return storage.begin_requeue(letter.job.id, letter.job.deaths, now=NOON + seconds * SECOND)
+        return storage.begin_requeues([(letter.job.id, letter.job.deaths)], now=NOON + seconds * SECOND)[0]
 
     def finish(self, storage: Storage, letter: DeadLetter, *, requeued: bool, seconds: int = 2) -> None:
         """Finish it that many seconds after noon."""
-        storage.finish_requeue(letter.job.id, letter.job.deaths, now=NOON + seconds * SECOND, requeued=requeued)
+        storage.finish_requeues([(letter.job.id, letter.job.deaths)], now=NOON + seconds * SECOND, requeued=requeued)
 
     # Storing and finding ---------------------------------------------------------------------------------------------------------------
 
@@ -241,12 +241,41 @@ class DeadLetterContract(StorageArrangement):
         self.finish(storage, letter, requeued=True)
         assert not self.begin(storage, letter)
 
+    def test_many_retries_are_begun_at_once_and_answered_in_order(self, storage: Storage, other: Storage) -> None:
+        letters = [self.one(storage, died_at=NOON - number * SECOND) for number in range(5)]
+        assert self.begin(other, letters[1])
+        assert storage.discard(letters[3].job.id, 1)
+        keys = [(one.job.id, 1) for one in letters]
+        assert storage.begin_requeues(keys, now=NOON) == [True, False, True, False, True]
+        storage.finish_requeues([keys[0], keys[4], keys[3]], now=NOON + SECOND, requeued=True)
+        storage.finish_requeues([keys[2], keys[3]], now=NOON + SECOND, requeued=False)
+        states = [self.state(other, one) for one in letters]
+        assert states == [_S.REQUEUED, _S.REQUEUEING, _S.OPEN, _S.DISCARDED, _S.REQUEUED]
+
+    def test_what_is_named_twice_in_one_call_is_begun_once(self, storage: Storage) -> None:
+        key = (self.one(storage).job.id, 1)
+        assert storage.begin_requeues([key, key], now=NOON) == [True, False]
+        storage.finish_requeues([key, key], now=NOON + SECOND, requeued=True)
+        found = storage.dead_letter(key[0])
+        assert found is not None
+        assert (found.state, found.requeue_count) == (_S.REQUEUED, 1)
+
+    def test_nothing_to_begin_or_finish_is_harmless(self, storage: Storage) -> None:
+        assert storage.begin_requeues([], now=NOON) == []
+        storage.finish_requeues([], now=NOON, requeued=True)
+
+    def test_of_many_callers_at_once_each_gets_what_no_other_gets(self, storage: Storage, other: Storage) -> None:
+        keys = [(self.one(storage).job.id, 1) for _ in range(30)]
+        orders = [keys, keys[::-1], keys[15:] + keys[:15]] * 2
+        calls = [partial(one.begin_requeues, order, now=NOON) for one, order in zip([storage, other] * 3, orders, strict=True)]
+        begun = [key for order, answers in zip(orders, at_once(calls), strict=True) for key, yes in zip(order, answers, strict=True) if yes]
+        assert sorted(begun) == sorted(keys)
+
     def test_what_is_unknown_cannot_be_retried_or_discarded(self, storage: Storage) -> None:
         letter = self.one(storage)
-        assert not storage.begin_requeue(letter.job.id, 2, now=NOON)
-        assert not storage.begin_requeue(str(uuid.uuid4()), 1, now=NOON)
+        assert storage.begin_requeues([(letter.job.id, 2), (str(uuid.uuid4()), 1)], now=NOON) == [False, False]
         assert not storage.discard(letter.job.id, 2)
-        storage.finish_requeue(str(uuid.uuid4()), 1, now=NOON, requeued=True)
+        storage.finish_requeues([(str(uuid.uuid4()), 1)], now=NOON, requeued=True)
         assert self.latest(storage, letter) == letter
 
     def test_a_retry_that_was_refused_leaves_the_letter_open(self, storage: Storage) -> None:
