@@ -1,0 +1,1 @@
+"""The PostgreSQL storage: execution history, dead letter queue and schedules (docs/postgres.md)."""

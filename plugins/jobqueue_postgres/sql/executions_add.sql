@@ -1,0 +1,51 @@
+-- Store or count the executions in /*incoming*/ that are not known, and add just those to the rollups. Repeating it changes nothing.
+-- Rows and rollups are written in one order, so that two recorders wait for each other in one direction only.
+WITH arrived AS MATERIALIZED (
+    SELECT * FROM /*incoming*/
+), stored AS (
+    INSERT INTO job_executions (
+        finished_at, id, job_id, run, attempt, crashes, deaths, max_retries, duration_ms, started_at, created_at, scheduled_at, type, queue, priority,
+        state, dead_reason, error, worker_id, metadata
+    )
+    SELECT
+        finished_at, id, job_id, run, attempt, crashes, deaths, max_retries, duration_ms, started_at, created_at, scheduled_at, type, queue, priority,
+        state, dead_reason, error, worker_id, metadata
+    FROM arrived WHERE kept ORDER BY finished_at, id
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), counted AS (
+    INSERT INTO job_executions_counted (id)
+    SELECT id FROM arrived WHERE NOT kept ORDER BY id
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), fresh AS MATERIALIZED (
+    SELECT span, date_trunc(CASE span WHEN 60 THEN 'hour' ELSE 'minute' END, finished_at, 'UTC') AS starts_at, type, state, duration_ms, bucket
+    FROM arrived, (VALUES (1::smallint), (60::smallint)) AS spans (span)
+    WHERE id IN (SELECT id FROM stored UNION ALL SELECT id FROM counted)
+), measured AS (
+    INSERT INTO job_execution_durations AS known (span, starts_at, type, bucket, count)
+    SELECT span, starts_at, type, bucket, count(*) FROM fresh WHERE bucket IS NOT NULL
+    GROUP BY span, starts_at, type, bucket ORDER BY span, starts_at, type, bucket
+    ON CONFLICT (span, starts_at, type, bucket) DO UPDATE SET count = known.count + excluded.count
+)
+INSERT INTO job_execution_rollups AS known (span, starts_at, type, completed, failed, dead, cancelled, snoozed, returned, lost, duration_ms)
+SELECT
+    span, starts_at, type,
+    count(*) FILTER (WHERE state = 'completed'),
+    count(*) FILTER (WHERE state = 'failed'),
+    count(*) FILTER (WHERE state = 'dead'),
+    count(*) FILTER (WHERE state = 'cancelled'),
+    count(*) FILTER (WHERE state = 'snoozed'),
+    count(*) FILTER (WHERE state = 'returned'),
+    count(*) FILTER (WHERE state = 'lost'),
+    coalesce(sum(duration_ms) FILTER (WHERE bucket IS NOT NULL), 0)
+FROM fresh GROUP BY span, starts_at, type ORDER BY span, starts_at, type
+ON CONFLICT (span, starts_at, type) DO UPDATE SET
+    completed = known.completed + excluded.completed,
+    failed = known.failed + excluded.failed,
+    dead = known.dead + excluded.dead,
+    cancelled = known.cancelled + excluded.cancelled,
+    snoozed = known.snoozed + excluded.snoozed,
+    returned = known.returned + excluded.returned,
+    lost = known.lost + excluded.lost,
+    duration_ms = known.duration_ms + excluded.duration_ms

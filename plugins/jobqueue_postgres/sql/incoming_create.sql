@@ -1,0 +1,25 @@
+-- Where executions land before they are sorted into known and new ones; empty again after each transaction.
+CREATE TEMPORARY TABLE incoming_executions (
+    finished_at timestamptz,
+    id uuid,
+    job_id uuid,
+    run integer,
+    attempt integer,
+    crashes integer,
+    deaths integer,
+    duration_ms double precision,
+    kept boolean,
+    bucket smallint,
+    max_retries integer,
+    started_at timestamptz,
+    created_at timestamptz,
+    scheduled_at timestamptz,
+    type text,
+    queue text,
+    priority text,
+    state text,
+    dead_reason text,
+    error text,
+    worker_id text,
+    metadata json
+) ON COMMIT DELETE ROWS

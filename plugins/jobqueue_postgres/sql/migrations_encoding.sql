@@ -1,0 +1,2 @@
+-- How the database encodes text.
+SELECT current_setting('server_encoding')

@@ -1,0 +1,2 @@
+-- The schema in which the connection makes tables.
+SELECT current_schema()

@@ -1,0 +1,2 @@
+-- Delete a schedule.
+DELETE FROM job_schedules WHERE name = %(name)s

@@ -1,0 +1,2 @@
+-- One schedule.
+SELECT /*columns*/ FROM job_schedules WHERE name = %(name)s

@@ -1,0 +1,2 @@
+-- Forget the ticks of a deleted schedule that have become jobs.
+DELETE FROM job_schedule_ticks WHERE schedule = %(schedule)s AND sent

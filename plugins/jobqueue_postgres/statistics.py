@@ -1,0 +1,83 @@
+"""What executions add up to, from rollups: whole hours, and minutes at both ends."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from jobqueue_core.attempt import ExecutionState
+from jobqueue_core.histogram import Histogram
+from jobqueue_core.storage import ExecutionStatistics, TypeStatistics
+
+from .statements import statement
+from .texts import unescaped
+
+if TYPE_CHECKING:
+    from .connections import Connection
+
+__all__ = ["forget", "statistics"]
+
+_STATES: Final = tuple(state.value for state in ExecutionState)
+"""In the order of the columns."""
+_MINUTE: Final = timedelta(minutes=1)
+_HOUR: Final = timedelta(hours=1)
+_SPANS: Final = (1, 60)
+
+
+def statistics(connection: Connection, *, since: datetime, until: datetime) -> ExecutionStatistics:
+    """See ``History.statistics``."""
+    bound = _range(since, until)
+    histograms: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for job_type, bucket, count in connection.execute(statement("durations_range"), bound).fetchall():
+        histograms[job_type][bucket] = count
+    by_type: dict[str, TypeStatistics] = {}
+    totals, merged = dict.fromkeys(_STATES, 0), Histogram()
+    for job_type, *counts, duration_ms in connection.execute(statement("rollups_range"), bound).fetchall():
+        by_state = dict(zip(_STATES, counts, strict=True))
+        histogram = Histogram(histograms[job_type], total_ms=duration_ms)
+        by_type[unescaped(job_type)] = _figures(by_state, histogram)
+        for state, count in by_state.items():
+            totals[state] += count
+        merged.merge([histogram])
+    return ExecutionStatistics(overall=_figures(totals, merged), by_type=by_type)
+
+
+def _range(since: datetime, until: datetime) -> dict[str, datetime]:
+    first, end = _floor(since, _MINUTE), _ceiling(until, _MINUTE)
+    first_hour, last_hour = _ceiling(first, _HOUR), _floor(end, _HOUR)
+    if first_hour >= last_hour:
+        first_hour = last_hour = end
+    return {"first": first, "first_hour": first_hour, "last_hour": last_hour, "end": end}
+
+
+def _floor(instant: datetime, span: timedelta) -> datetime:
+    start = instant.replace(minute=0, second=0, microsecond=0)
+    return start + (instant - start) // span * span
+
+
+def _ceiling(instant: datetime, span: timedelta) -> datetime:
+    start = _floor(instant, span)
+    return start if start == instant else start + span
+
+
+def _figures(counts: dict[str, int], histogram: Histogram) -> TypeStatistics:
+    numbers: dict[str, Any] = dict(counts)
+    return TypeStatistics(
+        total=sum(counts.values()),
+        **numbers,
+        avg_duration_ms=histogram.mean_ms,
+        p50_duration_ms=histogram.percentile(0.5),
+        p95_duration_ms=histogram.percentile(0.95),
+        p99_duration_ms=histogram.percentile(0.99),
+    )
+
+
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Forget up to *limit* rollups of what was before *before*; says how many."""
+    forgotten = 0
+    for table in ("rollups", "durations"):
+        for span in _SPANS:
+            bound = {"span": span, "before": _floor(before, span * _MINUTE), "limit": limit - forgotten}
+            forgotten += connection.execute(statement(f"{table}_forget"), bound).rowcount
+    return forgotten
