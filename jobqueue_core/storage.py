@@ -319,3 +319,6 @@ class StoragePlugin:
     url_aliases: Mapping[str, str] = {}
     url_problems: Callable[[str], Sequence[str]] = lambda _url: ()
     """As ``BrokerPlugin.url_problems``."""
+    probe: Callable[[Any], None] = lambda _settings: None
+    """``(settings: Settings) -> None``: looks before ``jobqueue-run`` starts whether the storage can be used, within seconds. For one that is opened
+    without looking: ``IncompatibleData`` keeps the roles from starting, ``StorageUnavailable`` is warned of."""

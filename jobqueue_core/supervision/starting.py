@@ -18,7 +18,7 @@ import attrs
 from jobqueue_core import logs
 from jobqueue_core._version import __version__
 from jobqueue_core.app import App
-from jobqueue_core.errors import ConfigError, PluginError
+from jobqueue_core.errors import ConfigError, PluginError, StorageError
 from jobqueue_core.service import Exit, Patience, ServicePlugin, Stop, StopLevel
 from jobqueue_core.settings.overrides import read_overrides
 from jobqueue_core.settings.structuring import did_you_mean
@@ -59,11 +59,12 @@ def start(wanted: Wanted) -> int:
     signals = SignalPipe(heard=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
     try:
         app, roles = _assemble(wanted)
+        away = _storage_away(app)
     except UNUSABLE as error:
         report(error)
         return Exit.USAGE
     logs.configure(app.settings.log)
-    _announce(app, roles)
+    _announce(app, roles, away)
     if roles[0].foreground(app.settings):
         return end(_in_foreground(app, roles[0], signals))
     return Supervisor(app, roles, arguments=wanted.arguments, signals=signals).run()
@@ -76,10 +77,11 @@ def check(wanted: Wanted) -> int:
     try:
         app, roles = _assemble(wanted)
         handlers = [spec.type for spec in check_handlers(app)] if any(role.runs_handlers for role in roles) else None
+        away = _storage_away(app)
     except UNUSABLE as error:
         report(error)
         return Exit.USAGE
-    for warning in _warnings(app):
+    for warning in (*_warnings(app), *away):
         sys.stderr.write(f"jobqueue-run: warning: {warning}\n")
     lines = [f"{name}: {value}" for name, value in _facts(app).items() if name != "pid"]
     lines += [f"role: {' '.join(f'{name}={value}' for name, value in facts.items())}" for facts in _role_facts(app.settings, roles)]
@@ -108,6 +110,20 @@ def _assemble(wanted: Wanted) -> tuple[App, list[ServicePlugin]]:
     if problems:
         raise ConfigError(problems)
     return app, roles
+
+
+def _storage_away(app: App) -> list[str]:
+    """A warning when storage does not answer: roles start all the same, for jobs are run without it.
+
+    Raises:
+        IncompatibleData: Its schema is not for this release, which no waiting mends.
+    """
+    name = app.settings.storage.plugin
+    try:
+        app.plugins.storage(name).probe(app.settings)
+    except StorageError as error:
+        return [f"storage does not answer, what happens waits in the broker: {error}"]
+    return []
 
 
 def choose_roles(named: tuple[str, ...], settings: Settings, plugins: Plugins) -> list[ServicePlugin]:
@@ -150,11 +166,11 @@ def _problem(name: str, public: list[str], plugins: Plugins) -> str | None:
 # Saying what runs ----------------------------------------------------------------------------------------------------------------------
 
 
-def _announce(app: App, roles: list[ServicePlugin]) -> None:
+def _announce(app: App, roles: list[ServicePlugin], away: list[str]) -> None:
     _log.info("starting", extra={"fields": _facts(app)})
     for facts in _role_facts(app.settings, roles):
         _log.info("role", extra={"fields": facts})
-    for warning in _warnings(app):
+    for warning in (*_warnings(app), *away):
         _log.warning("%s", warning)
 
 

@@ -34,6 +34,7 @@ def jobqueue_storages() -> Iterable[StoragePlugin]:
             url_aliases={"postgres": "postgresql"},
             url_problems=url_problems,
             open=_open,
+            probe=_probe,
         )
     ]
 
@@ -67,6 +68,15 @@ def _open(settings: Settings) -> PostgresStorage:
         pooled=settings.storage.pooled,
         retention=settings.history.retention,
     )
+
+
+def _probe(settings: Settings) -> None:
+    storage = _open(settings)
+    try:
+        with storage.connections.transaction():
+            pass  # connecting looks at the schema
+    finally:
+        storage.close()
 
 
 def has_driver() -> bool:
