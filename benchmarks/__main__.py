@@ -12,23 +12,35 @@ from pathlib import Path
 
 import attrs
 
-from . import drain, enqueue, pickup, worker
+from . import drain, enqueue, pickup, queries, record, worker
 from .options import Load, Options
 from .servers import describe, server
 from .tables import Results, show
 
 _BENCHMARKS = ("worker", "drain", "enqueue", "pickup")
+_ON_A_DATABASE = {"record": record.run, "queries": queries.run}
+_WHICH = "worker, drain, enqueue, pickup (none named: these); record and queries, with --database"
 _LOADS = "async:10,async:100,thread:10,sleep:200,async+busy:10"
 
 
 def main() -> None:
     """Run what the command line asks for."""
     given = _parser().parse_args()
-    options = Options(broker=given.broker, url=given.url, jobs=given.jobs, repeats=given.repeats, loads=given.loads, thread_figures=given.threads)
+    options = Options(
+        broker=given.broker,
+        url=given.url,
+        jobs=given.jobs,
+        repeats=given.repeats,
+        loads=given.loads,
+        thread_figures=given.threads,
+        executions=given.executions,
+    )
     wanted = given.benchmarks or list(_BENCHMARKS)
+    if given.database is None and _ON_A_DATABASE.keys() & set(wanted):
+        raise SystemExit("record and queries need --database postgresql://... (a schema of their own is made there, and dropped)")
     with server(options.broker, options.url) as url:
         machine = _machine(url)
-        results = [_run(name, options, url) for name in wanted]
+        results = [_run(name, options, url, given.database) for name in wanted]
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"medians of {options.repeats} (smallest-largest); µs are CPU time a job")
     for one in results:
@@ -37,7 +49,9 @@ def main() -> None:
         given.json.write_text(json.dumps({"machine": machine, "results": [attrs.asdict(one) for one in results]}, indent=1) + "\n")
 
 
-def _run(name: str, options: Options, url: str) -> Results:
+def _run(name: str, options: Options, url: str, database: str | None) -> Results:
+    if name in _ON_A_DATABASE and database is not None:
+        return _ON_A_DATABASE[name](options, database)
     if name == "worker":
         return worker.run(options)
     runs: dict[str, Callable[[Options, str], Results]] = {"drain": drain.run, "enqueue": enqueue.run, "pickup": pickup.run}
@@ -46,7 +60,7 @@ def _run(name: str, options: Options, url: str) -> Results:
 
 def _machine(url: str) -> dict[str, str]:
     found = {"server": describe(url), "python": platform.python_version(), "cores": str(os.cpu_count()), "system": platform.platform(terse=True)}
-    for package in ("redis", "hiredis", "msgspec", "attrs"):
+    for package in ("redis", "hiredis", "psycopg", "msgspec", "attrs"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -60,9 +74,13 @@ def _loads(text: str) -> tuple[Load, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure jobqueue on this machine. Takes some minutes.")
-    parser.add_argument("benchmarks", nargs="*", choices=[[], *_BENCHMARKS], metavar="BENCHMARK", help="worker, drain, enqueue, pickup; none: all")
+    parser.add_argument("benchmarks", nargs="*", choices=[[], *_BENCHMARKS, *_ON_A_DATABASE], metavar="BENCHMARK", help=_WHICH)
     parser.add_argument("--broker", choices=("redis", "sqlite"), default="redis", help="which to start where --url gives none (default: redis)")
     parser.add_argument("--url", help="a server to use instead; only keys of a namespace of its own are written, and removed")
+    parser.add_argument("--database", help="a PostgreSQL server, for record and queries")
+    parser.add_argument(
+        "--executions", type=int, default=5_000_000, help="in the history that is queried, and a 25th of it dead letters (default: 5000000)"
+    )
     parser.add_argument("--jobs", type=int, default=40_000, help="in each run (default: 40000)")
     parser.add_argument("--repeats", type=int, default=5, help="of everything, in turns (default: 5)")
     parser.add_argument("--loads", type=_loads, default=_LOADS, help=f"handler:concurrency of async, thread, sleep (default: {_LOADS})")

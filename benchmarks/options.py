@@ -42,3 +42,5 @@ class Options:
     repeats: int
     loads: tuple[Load, ...]
     thread_figures: bool
+    executions: int
+    """Of the history that is queried."""

@@ -10,5 +10,7 @@ SELECT /*columns*/ FROM (
     ) AS found
     ORDER BY found.died_at DESC, found.job_id DESC, found.death DESC
     LIMIT %(limit)s OFFSET %(offset)s
-) AS page JOIN dead_letter_queue AS letter USING (died_at, job_id, death)
-ORDER BY died_at DESC, job_id DESC, death DESC
+) AS page CROSS JOIN LATERAL (
+    SELECT * FROM dead_letter_queue AS letter WHERE letter.job_id = page.job_id AND letter.death = page.death LIMIT 1
+) AS letter
+ORDER BY page.died_at DESC, page.job_id DESC, page.death DESC

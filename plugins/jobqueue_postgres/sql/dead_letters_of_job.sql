@@ -1,2 +1,2 @@
 -- The latest death of a job.
-SELECT /*columns*/ FROM dead_letter_queue WHERE job_id = %(job_id)s ORDER BY death DESC LIMIT 1
+SELECT /*columns*/ FROM dead_letter_queue AS letter WHERE job_id = %(job_id)s ORDER BY death DESC LIMIT 1

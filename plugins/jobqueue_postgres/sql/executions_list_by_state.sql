@@ -9,5 +9,8 @@ SELECT /*columns*/ FROM (
     ) AS found
     ORDER BY found.finished_at DESC, found.id DESC
     LIMIT %(limit)s OFFSET %(offset)s
-) AS page JOIN job_executions AS execution USING (finished_at, id)
-ORDER BY finished_at DESC, id DESC
+) AS page CROSS JOIN LATERAL (
+    -- LIMIT keeps it from being a join of whole tables: a row of the page knows its partition.
+    SELECT * FROM job_executions AS execution WHERE execution.finished_at = page.finished_at AND execution.id = page.id LIMIT 1
+) AS execution
+ORDER BY page.finished_at DESC, page.id DESC
