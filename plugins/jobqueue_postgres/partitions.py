@@ -15,22 +15,29 @@ from .statements import statement
 if TYPE_CHECKING:
     from .connections import Connection
 
-__all__ = ["drop", "keep_ahead"]
+__all__ = ["add", "drop", "missing", "wanted"]
 
 _AHEAD: Final = 3
 """How many partitions there are ahead of now."""
 _DAY: Final = timedelta(days=1)
 
 
-def keep_ahead(connection: Connection, now: datetime, *, retention: timedelta) -> int:
-    """Make the partitions that are missing from now on; says how many. Rows that were in none of them move there."""
+def wanted(connection: Connection, now: datetime, *, retention: timedelta) -> list[tuple[datetime, datetime]]:
+    """From when to when the partitions reach that are missing from now on."""
     known = connection.execute(statement("partitions_list")).fetchall()
-    since = max((ends_at for _name, _starts_at, ends_at in known), default=None) or min(_oldest_row(connection) or now, now)
-    made = 0
-    for starts_at, ends_at in missing(since, now, retention=retention):
-        connection.execute(statement("partitions_add"), {"starts_at": starts_at, "ends_at": ends_at})
-        made += 1
-    return made
+    since = max((ends_at for _name, _starts_at, ends_at in known), default=None)
+    if since is None and (oldest := _oldest_row(connection)) is not None:
+        floor, _following = _span(retention)
+        since = floor(min(oldest, now))
+    return list(missing(since, now, retention=retention))
+
+
+def add(connection: Connection, starts_at: datetime, ends_at: datetime) -> None:
+    """Make a partition, unless somebody else has. Rows that were in none move into it.
+
+    It must be the first in its transaction: who has looked at the tables before holds a lock that keeps others, who are before it, from going on.
+    """
+    connection.execute(statement("partitions_add"), {"starts_at": starts_at, "ends_at": ends_at})
 
 
 def drop(connection: Connection, before: datetime) -> str | None:

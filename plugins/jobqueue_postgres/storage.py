@@ -96,9 +96,11 @@ class PostgresStorage:
 
     def prune_executions(self, before: datetime, limit: int) -> int:
         """See ``History``."""
-        now = before + self._retention
-        with self.connections.transaction(timeout=_RECORDING) as connection:
-            partitions.keep_ahead(connection, now, retention=self._retention)
+        with self.connections.transaction() as connection:
+            wanted = partitions.wanted(connection, before + self._retention, retention=self._retention)
+        for starts_at, ends_at in wanted:
+            with self.connections.transaction(timeout=_RECORDING) as connection:
+                partitions.add(connection, starts_at, ends_at)
         with self.connections.transaction(timeout=_RECORDING) as connection:
             if partitions.drop(connection, before):
                 return limit
