@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from jobqueue_cli.failures import failure_of
 from jobqueue_cli.pages import Page, collect
-from jobqueue_cli.parameters import LIMIT, PAYLOAD, Payload
+from jobqueue_cli.parameters import LIMIT, MOMENT, PAYLOAD, Payload
 from jobqueue_cli.wording import counted
 from jobqueue_core.attempt import DeadLetterState
 from jobqueue_core.errors import Conflict, JobNotFound
@@ -47,6 +47,8 @@ _GROUPS: Final[Columns] = {
 
 def _filters(function: C) -> C:
     for option in (
+        click.option("--until", type=MOMENT, metavar="TIME|AGO", help="Only of jobs that died then or earlier."),
+        click.option("--since", type=MOMENT, metavar="TIME|AGO", help="Only of jobs that died then or later: a time, or how long ago (1h)."),
         click.option("--fingerprint", metavar="TEXT", help="Only of this group; see 'jobqueue dlq groups'."),
         click.option("--queue", metavar="NAME", help="Only of this queue."),
         click.option("--type", "job_type", metavar="TYPE", help="Only of this job type."),
@@ -67,9 +69,9 @@ def dlq() -> None:
 )
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @click.pass_obj
-def list_dead_letters(cli: Cli, *, job_type: str | None, queue: str | None, fingerprint: str | None, state: str, limit: int) -> None:
+def list_dead_letters(cli: Cli, /, *, state: str, limit: int, **narrowing: Any) -> None:
     """List dead letters, latest death first."""
-    wanted = DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint, state=None if state == "all" else DeadLetterState(state))
+    wanted = _wanted(cli, narrowing, state=None if state == "all" else DeadLetterState(state))
 
     def page(cursor: str | None, size: int) -> Page:
         found = cli.operations.dead_letters(wanted, cursor=cursor, limit=size)
@@ -82,9 +84,9 @@ def list_dead_letters(cli: Cli, *, job_type: str | None, queue: str | None, fing
 @_filters
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="At most so many.")
 @click.pass_obj
-def groups(cli: Cli, *, job_type: str | None, queue: str | None, fingerprint: str | None, limit: int) -> None:
+def groups(cli: Cli, /, *, limit: int, **narrowing: Any) -> None:
     """List open dead letters by what went wrong, largest group first."""
-    wanted = DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint)
+    wanted = _wanted(cli, narrowing)
     cli.show_list([one.to_dict() for one in cli.operations.dead_letter_groups(wanted, limit=limit)], _GROUPS)
 
 
@@ -103,19 +105,9 @@ def show(cli: Cli, job_id: str) -> None:
 @click.option("--payload", type=PAYLOAD, metavar="JSON|@FILE|-", help="Another payload for it; with one id only.")
 @click.option("--dry-run", is_flag=True, help="With --all: only say how many.")
 @click.pass_obj
-def retry(
-    cli: Cli,
-    ids: tuple[str, ...],
-    *,
-    every: bool,
-    job_type: str | None,
-    queue: str | None,
-    fingerprint: str | None,
-    payload: Payload | None,
-    dry_run: bool,
-) -> None:
+def retry(cli: Cli, /, ids: tuple[str, ...], *, every: bool, payload: Payload | None, dry_run: bool, **narrowing: Any) -> None:
     """Make dead jobs live again, by id or all that match."""
-    wanted = _chosen(ids, every=every, dry_run=dry_run, wanted=DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint))
+    wanted = _chosen(cli, ids, every=every, dry_run=dry_run, narrowing=narrowing)
     if payload is not None and len(ids) != 1:
         raise click.UsageError("--payload goes with one id")
     if wanted is None:
@@ -134,11 +126,9 @@ def retry(
 @click.option("--dry-run", is_flag=True, help="With --all: only say how many.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def delete(
-    cli: Cli, ids: tuple[str, ...], *, every: bool, job_type: str | None, queue: str | None, fingerprint: str | None, dry_run: bool, yes: bool
-) -> None:
+def delete(cli: Cli, /, ids: tuple[str, ...], *, every: bool, dry_run: bool, yes: bool, **narrowing: Any) -> None:
     """Discard dead letters, by id or all that match: they are not listed or retried any more."""
-    wanted = _chosen(ids, every=every, dry_run=dry_run, wanted=DeadLetterFilter(type=job_type, queue=queue, fingerprint=fingerprint))
+    wanted = _chosen(cli, ids, every=every, dry_run=dry_run, narrowing=narrowing)
     if wanted is None:
         cli.confirm(f"Discard {counted(len(ids), 'dead letter')}?", yes=yes)
         _each(cli, ids, lambda job_id: _discard(cli, job_id), "dead letter of job {} is discarded")
@@ -151,18 +141,30 @@ def delete(
     cli.answer(result.to_dict(), _bulk_text(result, "discarded"))
 
 
-def _chosen(ids: Sequence[str], *, every: bool, dry_run: bool, wanted: DeadLetterFilter) -> DeadLetterFilter | None:
+def _wanted(cli: Cli, narrowing: Mapping[str, Any], *, state: DeadLetterState | None = DeadLetterState.OPEN) -> DeadLetterFilter:
+    """What the options of :func:`_filters` choose."""
+    return DeadLetterFilter(
+        type=narrowing["job_type"],
+        queue=narrowing["queue"],
+        fingerprint=narrowing["fingerprint"],
+        died_after=cli.moment(narrowing["since"]),
+        died_before=cli.moment(narrowing["until"]),
+        state=state,
+    )
+
+
+def _chosen(cli: Cli, ids: Sequence[str], *, every: bool, dry_run: bool, narrowing: Mapping[str, Any]) -> DeadLetterFilter | None:
     """The filter of a bulk action; None when ids were given.
 
     Raises:
         click.UsageError: Neither or both, or options that go with the other.
     """
     if bool(ids) == every:
-        raise click.UsageError("give ids, or --all with --type, --queue and --fingerprint to narrow it")
+        raise click.UsageError("give ids, or --all with --type, --queue, --fingerprint, --since and --until to narrow it")
     if every:
-        return wanted
-    if dry_run or wanted != DeadLetterFilter():
-        raise click.UsageError("--type, --queue, --fingerprint and --dry-run go with --all, not with ids")
+        return _wanted(cli, narrowing)
+    if dry_run or any(value is not None for value in narrowing.values()):
+        raise click.UsageError("--type, --queue, --fingerprint, --since, --until and --dry-run go with --all, not with ids")
     return None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from jobqueue_cli.pages import Page, collect
-from jobqueue_cli.parameters import LIMIT
+from jobqueue_cli.parameters import LIMIT, MOMENT
 from jobqueue_cli.rendering import Columns, short_duration
 from jobqueue_core.attempt import Execution, ExecutionState
 from jobqueue_core.storage import ExecutionFilter
@@ -43,11 +43,29 @@ _COLUMNS: Final[Columns] = {
 @click.option("--type", "job_type", metavar="TYPE", help="Only of this job type.")
 @click.option("--state", type=click.Choice([one.value for one in ExecutionState]), help="Only those that ended so.")
 @click.option("--queue", metavar="NAME", help="Only of this queue.")
+@click.option("--since", type=MOMENT, metavar="TIME|AGO", help="Only those that ended then or later: a time, or how long ago (1h).")
+@click.option("--until", type=MOMENT, metavar="TIME|AGO", help="Only those that ended before.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @click.pass_obj
-def executions(cli: Cli, *, job_id: str | None, job_type: str | None, state: str | None, queue: str | None, limit: int) -> None:
+def executions(
+    cli: Cli,
+    *,
+    job_id: str | None,
+    job_type: str | None,
+    state: str | None,
+    queue: str | None,
+    since: datetime | timedelta | None,
+    until: datetime | timedelta | None,
+    limit: int,
+) -> None:
     """List executions, newest first; those of one job by run."""
-    wanted = ExecutionFilter(type=job_type, queue=queue, state=None if state is None else ExecutionState(state))
+    wanted = ExecutionFilter(
+        type=job_type,
+        queue=queue,
+        state=None if state is None else ExecutionState(state),
+        since=cli.moment(since),
+        until=cli.moment(until),
+    )
 
     def page(cursor: str | None, size: int) -> Page:
         found = cli.operations.executions(wanted, cursor=cursor, limit=size)
@@ -61,4 +79,10 @@ def executions(cli: Cli, *, job_id: str | None, job_type: str | None, state: str
 
 
 def _matches(one: Execution, wanted: ExecutionFilter) -> bool:
-    return wanted.type in (None, one.type) and wanted.queue in (None, one.queue) and wanted.state in (None, one.state)
+    return (
+        wanted.type in (None, one.type)
+        and wanted.queue in (None, one.queue)
+        and wanted.state in (None, one.state)
+        and (wanted.since is None or wanted.since <= one.finished_at)
+        and (wanted.until is None or one.finished_at < wanted.until)
+    )

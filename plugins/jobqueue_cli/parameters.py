@@ -16,9 +16,10 @@ from jobqueue_core.durations import parse_duration
 from jobqueue_core.errors import InvalidPayload
 from jobqueue_core.payload import decode_json
 
-__all__ = ["DURATION", "INSTANT", "LIMIT", "PAYLOAD", "Payload", "read_metadata"]
+__all__ = ["DURATION", "INSTANT", "LIMIT", "MOMENT", "PAYLOAD", "Payload", "read_metadata"]
 
 _SPACED_OFFSET: Final = re.compile(r"\s+(?=(?:[+-]\d\d:?\d\d|Z)$)")
+_DATE: Final = re.compile(r"\d{4}-")
 _EXAMPLE: Final = "as in '2026-11-25T10:00:00Z' or '2026-11-25 10:00+01:00'"
 
 LIMIT: Final = click.IntRange(min=1)
@@ -60,6 +61,22 @@ class InstantType(click.ParamType[datetime]):
             self.fail(f"{value!r} is not a time, {_EXAMPLE}", param, ctx)
 
 
+class MomentType(click.ParamType[datetime | timedelta]):
+    """A time with its offset from UTC, or how long ago it was: ``1h`` (``Cli.moment`` makes a time of it)."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        """Read it."""
+        text = str(value).strip()
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            if not _DATE.match(text):
+                self.fail(f"{value!r} is neither how long ago (1h, 30m, 2d) nor a time, {_EXAMPLE}: {error}", param, ctx)
+        return INSTANT.convert(value, param, ctx)
+
+
 class PayloadType(click.ParamType[Payload]):
     """JSON text, ``@file``, or ``-`` for stdin."""
 
@@ -82,6 +99,7 @@ class PayloadType(click.ParamType[Payload]):
 
 DURATION: Final = DurationType()
 INSTANT: Final = InstantType()
+MOMENT: Final = MomentType()
 PAYLOAD: Final = PayloadType()
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -72,6 +72,10 @@ class Cli:
     def operations(self) -> Operations:
         """The service layer; what is done through it is logged under this user's name."""
         return self.app.operations.acting_as(f"cli:{_user()}")
+
+    def moment(self, given: datetime | timedelta | None) -> datetime | None:
+        """A time that was given, or the one so long ago, by the broker's clock; None stays None."""
+        return self.queue.broker.now() - given if isinstance(given, timedelta) else given
 
     def close(self) -> None:
         """Close what was opened."""

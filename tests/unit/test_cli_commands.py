@@ -365,6 +365,28 @@ def test_plugins_and_handlers_are_listed(answer: Callable[..., Any]) -> None:
     assert all({"type", "queue", "payload_schema", "origin"} <= set(one) for one in answer("handlers"))
 
 
+@pytest.mark.parametrize(("command", "stamp"), [("dlq list", "died_at"), ("executions", "finished_at")])
+def test_what_has_ended_can_be_narrowed_by_time(app: App, answer: Callable[..., Any], command: str, stamp: str) -> None:
+    first, second, third = (kill(app).id for _ in range(3))
+    listed = answer(*command.split())
+    assert [one["job_id"] for one in listed] == [third, second, first]
+    middle = listed[1][stamp]
+    ids = lambda *words: [one["job_id"] for one in answer(*command.split(), *words)]  # noqa: E731 - shorter than a function with its types
+    assert ids("--since", middle) == [third, second]
+    assert ids("--until", middle) == ([second, first] if command == "dlq list" else [first])
+    assert ids("--since", "1h") == [third, second, first]
+    assert ids("--until", "1h") == []
+    assert ids("--since", "1h", "--until", listed[0][stamp])[-1] == first
+
+
+def test_a_bulk_retry_can_be_narrowed_by_time(app: App, answer: Callable[..., Any]) -> None:
+    first, second = (kill(app) for _ in range(2))
+    died_at = answer("dlq", "show", first.id)["died_at"]
+    assert answer("dlq", "groups", "--until", died_at)[0]["count"] == 1
+    assert answer("dlq", "retry", "--all", "--until", died_at)["done"] == 1
+    assert [one["job_id"] for one in answer("dlq", "list")] == [second.id]
+
+
 @pytest.mark.parametrize("words", ["jobs", "queues", "dlq list", "dlq groups", "executions", "workers", "stats", "plugins", "handlers", "doctor"])
 def test_plain_lines_have_as_many_cells_each(run: Run, app: App, words: str) -> None:
     kill(app)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from jobqueue_cli.parameters import DURATION, INSTANT, PAYLOAD, read_metadata
+from jobqueue_cli.parameters import DURATION, INSTANT, MOMENT, PAYLOAD, read_metadata
 
 CONTEXT = click.Context(click.Command("test"))
 
@@ -51,6 +51,19 @@ def test_a_time_without_an_offset_is_refused_with_a_hint(text: str) -> None:
 def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a time, as in"):
         INSTANT.convert(text, None, None)
+
+
+def test_a_moment_is_a_time_or_how_long_ago_it_was() -> None:
+    assert MOMENT.convert("1h30m", None, None) == timedelta(hours=1, minutes=30)
+    assert MOMENT.convert("2026-11-25T10:00+01:00", None, None) == datetime(2026, 11, 25, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("soon", "neither how long ago"), ("-1h", "neither how long ago"), ("2026-11-25 10:00", "add 'Z' for UTC")]
+)
+def test_what_is_no_moment_is_refused_with_an_example(text: str, said: str) -> None:
+    with pytest.raises(click.BadParameter, match=said):
+        MOMENT.convert(text, None, None)
 
 
 def test_a_payload_is_json_text_a_file_or_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

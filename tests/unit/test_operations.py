@@ -14,7 +14,7 @@ import pytest
 from jobqueue_core import Conflict, InvalidJob, InvalidPayload, Job, JobNotFound, JobQueue, JobState
 from jobqueue_core.attempt import DeadLetterState, Execution, ExecutionState, Lease
 from jobqueue_core.broker import JobFilter
-from jobqueue_core.errors import BrokerUnavailable
+from jobqueue_core.errors import BrokerUnavailable, StorageUnavailable
 from jobqueue_core.job import DeadReason
 from jobqueue_core.operations import BulkResult, Operations
 from jobqueue_core.recorder import Recorder
@@ -405,6 +405,50 @@ def test_a_bulk_retry_skips_what_it_may_not_retry(office: Office) -> None:
     result = office.operations.retry_dead_letters(DeadLetterFilter())
     assert (result.matched, result.done, result.skipped) == (2, 1, 1)
     assert office.operations.dead_letter(free.id).state is DeadLetterState.REQUEUED
+
+
+def test_a_broker_that_fails_amid_a_page_leaves_nothing_behind_but_the_one_nobody_knows_of(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [office.kill() for _ in range(6)]
+    requeue, sent = office.broker.requeue, []
+
+    def fail_at_the_third(job: Job, **options: Any) -> Any:
+        if len(sent) == 2:
+            raise BrokerUnavailable("away")
+        sent.append(job.id)
+        return requeue(job, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.broker, "requeue", fail_at_the_third)
+        with pytest.raises(BrokerUnavailable):
+            office.operations.retry_dead_letters(DeadLetterFilter())
+    states = {job.id: office.operations.dead_letter(job.id).state for job in jobs}
+    (unknown,) = [job_id for job_id, state in states.items() if state is DeadLetterState.REQUEUEING]
+    assert {job_id for job_id, state in states.items() if state is DeadLetterState.REQUEUED} == set(sent)
+    assert len([one for one in states.values() if one is DeadLetterState.OPEN]) == 3
+
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=3, done=3)
+    office.clock.advance(31 * SECOND)
+    office.recorder.tidy()
+    assert office.operations.dead_letter(unknown).state is DeadLetterState.OPEN
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=1, done=1)
+    assert {lease.job.id for lease in office.lease()} == {job.id for job in jobs}
+
+
+def test_storage_that_fails_at_the_end_of_a_page_loses_and_doubles_nothing(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [office.kill() for _ in range(3)]
+
+    def away(*_args: Any, **_options: Any) -> None:
+        raise StorageUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.storage, "finish_requeues", away)
+        with pytest.raises(StorageUnavailable):
+            office.operations.retry_dead_letters(DeadLetterFilter())
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(), "they are nobody else's to retry"
+    office.clock.advance(31 * SECOND)
+    office.recorder.tidy()
+    assert {office.operations.dead_letter(job.id).state for job in jobs} == {DeadLetterState.REQUEUED}
+    assert len(office.lease()) == 3
 
 
 def test_a_job_that_could_not_be_read_is_tried_again_only_with_a_payload(office: Office) -> None:

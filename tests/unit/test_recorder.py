@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Storage:
         self.away = False
         self.poison: set[str] = set()
         self.calls = 0
+        self.on_call: Callable[[str], object] = lambda _name: None
 
     def _check(self, ids: Sequence[str]) -> None:
         self.calls += 1
@@ -41,12 +42,17 @@ class Storage:
             raise StorageRejected("poison")
 
     def record_executions(self, executions: Sequence[Execution], *, record: Any) -> None:
+        self.on_call("record_executions")
         self._check([one.job_id for one in executions])
         self._storage.record_executions(executions, record=record)
 
     def record_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         self._check([one.job.id for one in dead_letters])
         self._storage.record_dead_letters(dead_letters)
+
+    def prune_executions(self, *args: Any) -> int:
+        self.on_call("prune_executions")
+        return self._storage.prune_executions(*args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -279,6 +285,65 @@ def test_it_goes_on_when_storage_comes_back_and_records_what_is_there_when_it_is
     thread.join(10)
     assert ends == [Exit.OK]
     assert sorted(desk.recorded()) == sorted(ids)
+
+
+def test_room_is_made_before_anything_is_recorded(desk: Desk) -> None:
+    desk.run(3)
+    calls: list[str] = []
+    desk.storage.on_call = calls.append
+    desk.recorder.run(_stopped())
+    assert calls.index("prune_executions") < calls.index("record_executions")
+
+
+def test_rows_are_recorded_although_tidying_up_fails(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    ids = desk.run(3)
+
+    def refuse(name: str) -> None:
+        if name == "prune_executions":
+            raise StorageUnavailable("no lock")
+
+    desk.storage.on_call = refuse
+    for _ in range(3):
+        desk.recorder.run(_stopped())
+    assert sorted(desk.recorded()) == sorted(ids)
+    assert [one.getMessage() for one in caplog.records if "tidying" in one.getMessage()] == ["tidying up waits: no lock"]
+
+
+def test_whoever_falls_behind_says_so_and_when_it_has_caught_up(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "jobqueue.recorder")
+    desk.run(2)
+    desk.clock.advance(61 * SECOND)
+    desk.recorder.run(_stopped())
+    assert "recording is behind" in caplog.text
+    again = desk.another()
+    again.run(_stopped())
+    assert caplog.text.count("recording is behind") == 1
+
+
+def test_history_that_the_broker_dropped_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk(tmp_path)
+    desk.broker = SqliteBroker(tmp_path / "broker.db", clock=desk.clock, max_pending=5)
+    recorder = desk.recorder = desk.another()
+    recorder.run(_stopped())
+    desk.run(20)
+    desk.broker.prune(100)
+    recorder._tidy_at = float("-inf")
+    recorder.run(_stopped())
+    assert "dropped history" in caplog.text
+
+
+def test_a_row_that_is_refused_for_good_is_named(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    (job_id,) = desk.run(1)
+    desk.storage.poison = {job_id}
+    desk.recorder.record_waiting()
+    (said,) = [one for one in caplog.records if "refuses a row" in one.getMessage()]
+    assert said.fields == {"job_id": job_id, "run": 1, "type": "test.job", "queue": "default"}  # type: ignore[attr-defined]  # by our logging
+
+
+def _stopped() -> Stop:
+    stop = Stop()
+    stop.request()
+    return stop
 
 
 def _until(true: Any) -> None:
