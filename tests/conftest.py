@@ -1,4 +1,7 @@
-"""What any test may ask for: a place on a running Redis, a Redis of its own, a network between, a config for one broker or another."""
+"""What any test may ask for: a place on a running server, a server of its own, a network between, a config for one backend or another.
+
+What PostgreSQL adds is in ``servers/postgres_fixtures.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,57 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import pytest
 import redis
-from servers import Program, Proxy, RedisServer, given_redis, set_redis_url_aside, wanted_redis
+from servers import PostgresPlace, Program, Proxy, RedisPlace, RedisServer, given_redis, set_urls_aside, wanted_postgres, wanted_redis
 
 StartRedis = Callable[..., RedisServer]
 
 
-@attrs.frozen
-class RedisPlace:
-    """What a test may use of a server that others use too: the keys in *namespace*."""
-
-    url: str
-    namespace: str
-
-    @property
-    def config(self) -> str:
-        """The lines of a config file that choose it."""
-        return f'[broker]\nplugin = "redis"\nurl = "{self.url}"\n[run]\nnamespace = "{self.namespace}"\n'
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "redis: asks for a Redis (given by itself)")
-    set_redis_url_aside()
+    config.addinivalue_line("markers", "postgres: asks for a PostgreSQL (given by itself)")
+    config.pluginmanager.import_plugin("servers.postgres_fixtures")
+    set_urls_aside()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let ``-m redis`` choose what asks for a Redis."""
-    if "redis_program" in getattr(item, "fixturenames", ()):
-        item.add_marker("redis")
+    """Let ``-m redis`` and ``-m postgres`` choose what asks for one."""
+    for fixture, marker in (("redis_program", "redis"), ("postgres_program", "postgres")):
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(marker)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for a Redis on each that is wanted."""
-    if "redis_program" in metafunc.fixturenames and len(wanted_redis()) > 1:
-        metafunc.parametrize("redis_program", wanted_redis(), ids=str, indirect=True, scope="session")
+    """Run what asks for a server on each that is wanted."""
+    for fixture, wanted in (("redis_program", wanted_redis), ("postgres_program", wanted_postgres)):
+        if fixture in metafunc.fixturenames and len(wanted()) > 1:
+            metafunc.parametrize(fixture, wanted(), ids=str, indirect=True, scope="session")
+
+
+# Places on servers that are shared -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_namespace() -> str:
+    """The test's namespace, on whichever servers it has a place."""
+    return _new_namespace()
+
+
+@pytest.fixture(scope="module")
+def module_namespace() -> str:
+    """The same for what a whole module shares."""
+    return _new_namespace()
+
+
+def _new_namespace() -> str:
+    return f"test_{secrets.token_hex(6)}"
 
 
 @pytest.fixture(scope="session")
 def redis_program(request: pytest.FixtureRequest) -> Program | None:
     """Which server is started; None: the one that is chosen."""
     return getattr(request, "param", None)
-
-
-# A server that is shared -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -65,28 +74,27 @@ def shared_redis(redis_program: Program | None) -> Iterator[str]:
 
 
 @contextmanager
-def _place(url: str) -> Iterator[RedisPlace]:
-    place = RedisPlace(url, f"test-{secrets.token_hex(6)}")
-    yield place
+def _redis_place(url: str, namespace: str) -> Iterator[RedisPlace]:
+    yield RedisPlace(url, namespace)
     with redis.Redis.from_url(url) as client:
-        for key in client.scan_iter(match=f"{place.namespace}:*", count=1000):
+        for key in client.scan_iter(match=f"{namespace}:*", count=1000):
             client.unlink(key)
         if given_redis() is None:
-            stray = [key for key in client.scan_iter(count=1000) if not key.startswith(b"test-")]
+            stray = [key for key in client.scan_iter(count=1000) if not key.startswith((b"test_", b"test-"))]
             assert not stray, f"not in the test's namespace: {stray[:20]}"
 
 
 @pytest.fixture
-def redis_place(shared_redis: str) -> Iterator[RedisPlace]:
+def redis_place(shared_redis: str, own_namespace: str) -> Iterator[RedisPlace]:
     """A place on the shared server that no other test uses. The test may do nothing to the server."""
-    with _place(shared_redis) as place:
+    with _redis_place(shared_redis, own_namespace) as place:
         yield place
 
 
 @pytest.fixture(scope="module")
-def module_redis_place(shared_redis: str) -> Iterator[RedisPlace]:
+def module_redis_place(shared_redis: str, module_namespace: str) -> Iterator[RedisPlace]:
     """The same for what a whole module shares."""
-    with _place(shared_redis) as place:
+    with _redis_place(shared_redis, module_namespace) as place:
         yield place
 
 
@@ -153,7 +161,7 @@ def redis_proxy(redis_server: RedisServer) -> Iterator[Proxy]:
         yield proxy
 
 
-# The same test on several brokers --------------------------------------------------------------------------------------------------------
+# The same test on several backends -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -174,4 +182,25 @@ def _broker_config(request: pytest.FixtureRequest, place: str) -> str:
             return ""
         case _:
             found: RedisPlace = request.getfixturevalue(place)
+            return found.config
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def storage_config(request: pytest.FixtureRequest) -> str:
+    """The lines of a config file that choose a storage; none for the embedded one. ``joined_config`` puts them to those of a broker."""
+    return _storage_config(request, "postgres_place")
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def module_storage_config(request: pytest.FixtureRequest) -> str:
+    """The same for what a whole module shares."""
+    return _storage_config(request, "module_postgres_place")
+
+
+def _storage_config(request: pytest.FixtureRequest, place: str) -> str:
+    match request.param:
+        case "sqlite":
+            return ""
+        case _:
+            found: PostgresPlace = request.getfixturevalue(place)
             return found.config

@@ -86,6 +86,11 @@ class Proxy:
         """Of a Redis server behind it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def postgres_url(self) -> str:
+        """Of a PostgreSQL server behind it."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
     # What it can be told ---------------------------------------------------------------------------------------------------------------
 
     def pass_on(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .ports import free_port
 from .programs import Program, chosen_redis
 
 __all__ = ["RedisServer"]
@@ -156,7 +156,7 @@ class RedisServer:
     def _first_start(self) -> None:
         # Somebody else may take the port between the question and the start.
         for attempt in range(5):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self.start()
             except RuntimeError:
@@ -201,15 +201,3 @@ class RedisServer:
             process.kill()
             process.wait(_PATIENCE)
             raise
-
-
-def _free_port() -> int:
-    """A free port that no outgoing connection is ever given, so that a server finds it free again when it is restarted."""
-    while True:
-        port = 15_000 + secrets.randbelow(17_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

@@ -17,7 +17,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import Proxy, RedisServer, chosen_redis, given_redis, set_redis_url_aside, wanted_redis
+from servers import Proxy, RedisServer, chosen_redis, given_redis, set_urls_aside, wanted_redis
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 def give(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("JOBQUEUE_TEST_REDIS_URL", "")
     monkeypatch.setenv("REDIS_URL", url)
-    set_redis_url_aside()
+    set_urls_aside()
 
 
 @pytest.fixture
