@@ -1,4 +1,5 @@
 -- The first schema: execution history, dead letter queue, schedules. Times are timestamptz and come from the broker's clock, never from now().
+-- What stands in an index is compared byte by byte (COLLATE "C"): an upgrade of the system's locales changes nothing.
 -- Text columns cannot hold NUL: \0 is written as DLE "0", DLE itself as DLE DLE (DLE is chr(16)).
 
 -- Executions ---------------------------------------------------------------------------------------------------------------------------
@@ -16,10 +17,10 @@ CREATE TABLE job_executions (
     started_at timestamptz,
     created_at timestamptz,
     scheduled_at timestamptz,
-    type text NOT NULL,
-    queue text NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
     priority text NOT NULL,
-    state text NOT NULL,
+    state text COLLATE "C" NOT NULL,
     dead_reason text,
     error text,
     worker_id text,
@@ -91,7 +92,7 @@ CREATE INDEX job_executions_counted_number ON job_executions_counted (number);
 CREATE TABLE job_execution_rollups (
     span smallint NOT NULL,
     starts_at timestamptz NOT NULL,
-    type text NOT NULL,
+    type text COLLATE "C" NOT NULL,
     completed bigint NOT NULL,
     failed bigint NOT NULL,
     dead bigint NOT NULL,
@@ -107,7 +108,7 @@ CREATE TABLE job_execution_rollups (
 CREATE TABLE job_execution_durations (
     span smallint NOT NULL,
     starts_at timestamptz NOT NULL,
-    type text NOT NULL,
+    type text COLLATE "C" NOT NULL,
     bucket smallint NOT NULL,
     count bigint NOT NULL,
     PRIMARY KEY (span, starts_at, type, bucket)
@@ -119,23 +120,23 @@ CREATE TABLE dead_letter_queue (
     job_id uuid NOT NULL,
     death integer NOT NULL,
     died_at timestamptz NOT NULL,
-    type text NOT NULL,
-    queue text NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
     priority text NOT NULL,
-    state text NOT NULL CHECK (state IN ('open', 'requeueing', 'requeued', 'discarded')),
+    state text COLLATE "C" NOT NULL CHECK (state IN ('open', 'requeueing', 'requeued', 'discarded')),
     dead_reason text,
     error text NOT NULL,
     traceback text,
-    fingerprint text NOT NULL,
+    fingerprint text COLLATE "C" NOT NULL,
     payload json,                            -- as text, so that a retry is byte-identical
     payload_raw bytea,                       -- instead, when it is no JSON
     raw bytea,                               -- of an entry that could not be read: what was found
     metadata json NOT NULL,
     unique_key text,
-    attempts integer NOT NULL,
-    max_retries integer,
-    run integer NOT NULL,
-    crashes integer NOT NULL,
+    attempts bigint NOT NULL,
+    max_retries bigint,
+    run bigint NOT NULL,
+    crashes bigint NOT NULL,
     worker_id text,
     created_at timestamptz NOT NULL,
     scheduled_at timestamptz,
@@ -145,43 +146,48 @@ CREATE TABLE dead_letter_queue (
     requeue_count integer NOT NULL DEFAULT 0,
     record bytea NOT NULL,                   -- the job as it died, without its payload: a format number, then msgpack
     PRIMARY KEY (job_id, death)
-);
-CREATE INDEX dead_letter_queue_by_state ON dead_letter_queue (state, died_at, job_id, death);
-CREATE INDEX dead_letter_queue_by_type ON dead_letter_queue (state, type, died_at, job_id, death);
-CREATE INDEX dead_letter_queue_by_queue ON dead_letter_queue (state, queue, died_at, job_id, death);
+) WITH (toast_tuple_target = 512);
+-- Each list that can be asked for is one range of one of these, or a few, latest death last. They hold all that lists and counts compare.
+CREATE INDEX dead_letter_queue_by_state ON dead_letter_queue (state, died_at, job_id, death) INCLUDE (fingerprint);
+CREATE INDEX dead_letter_queue_by_type ON dead_letter_queue (state, type, died_at, job_id, death) INCLUDE (fingerprint);
+CREATE INDEX dead_letter_queue_by_queue ON dead_letter_queue (state, queue, died_at, job_id, death) INCLUDE (fingerprint);
+CREATE INDEX dead_letter_queue_by_type_and_queue ON dead_letter_queue (state, type, queue, died_at, job_id, death) INCLUDE (fingerprint);
 CREATE INDEX dead_letter_queue_by_fingerprint ON dead_letter_queue (state, fingerprint, died_at, job_id, death);
+CREATE INDEX dead_letter_queue_by_kind ON dead_letter_queue (state, fingerprint, type, queue, died_at, job_id, death);
 CREATE INDEX dead_letter_queue_requeueing ON dead_letter_queue (requeueing_at) WHERE state = 'requeueing';
 
 -- How many dead letters there are of each kind, kept by the triggers below, so that nobody counts rows.
 CREATE TABLE dead_letter_counts (
-    state text NOT NULL,
-    type text NOT NULL,
-    queue text NOT NULL,
-    fingerprint text NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    fingerprint text COLLATE "C" NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
     count bigint NOT NULL,
-    PRIMARY KEY (state, type, queue, fingerprint)
+    PRIMARY KEY (state, fingerprint, type, queue)
 ) WITH (fillfactor = 70);
 
 CREATE FUNCTION jobqueue_count_dead_letters() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     -- In one order, so that two statements wait for each other in one direction only.
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO dead_letter_counts AS kept (state, type, queue, fingerprint, count)
-        SELECT state, type, queue, fingerprint, count(*) FROM added GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-        ON CONFLICT (state, type, queue, fingerprint) DO UPDATE SET count = kept.count + excluded.count;
+        INSERT INTO dead_letter_counts AS kept (state, fingerprint, type, queue, count)
+        SELECT state, fingerprint, type, queue, count(*) FROM added GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        ON CONFLICT (state, fingerprint, type, queue) DO UPDATE SET count = kept.count + excluded.count;
     ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO dead_letter_counts AS kept (state, type, queue, fingerprint, count)
-        SELECT state, type, queue, fingerprint, sum(change) FROM (
-            SELECT state, type, queue, fingerprint, 1 AS change FROM added
+        INSERT INTO dead_letter_counts AS kept (state, fingerprint, type, queue, count)
+        SELECT state, fingerprint, type, queue, sum(change) FROM (
+            SELECT state, fingerprint, type, queue, 1 AS change FROM added
             UNION ALL
-            SELECT state, type, queue, fingerprint, -1 FROM removed
+            SELECT state, fingerprint, type, queue, -1 FROM removed
         ) AS changes
         GROUP BY 1, 2, 3, 4 HAVING sum(change) <> 0 ORDER BY 1, 2, 3, 4
-        ON CONFLICT (state, type, queue, fingerprint) DO UPDATE SET count = kept.count + excluded.count;
+        ON CONFLICT (state, fingerprint, type, queue) DO UPDATE SET count = kept.count + excluded.count;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO dead_letter_counts AS kept (state, fingerprint, type, queue, count)
+        SELECT state, fingerprint, type, queue, -count(*) FROM removed GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        ON CONFLICT (state, fingerprint, type, queue) DO UPDATE SET count = kept.count + excluded.count;
     ELSE
-        INSERT INTO dead_letter_counts AS kept (state, type, queue, fingerprint, count)
-        SELECT state, type, queue, fingerprint, -count(*) FROM removed GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-        ON CONFLICT (state, type, queue, fingerprint) DO UPDATE SET count = kept.count + excluded.count;
+        DELETE FROM dead_letter_counts;
     END IF;
     RETURN NULL;
 END
@@ -192,11 +198,12 @@ CREATE TRIGGER count_changed AFTER UPDATE ON dead_letter_queue
 REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION jobqueue_count_dead_letters();
 CREATE TRIGGER count_removed AFTER DELETE ON dead_letter_queue
 REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION jobqueue_count_dead_letters();
+CREATE TRIGGER count_none AFTER TRUNCATE ON dead_letter_queue FOR EACH STATEMENT EXECUTE FUNCTION jobqueue_count_dead_letters();
 
 -- Schedules ----------------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE job_schedules (
-    name text PRIMARY KEY,
+    name text COLLATE "C" PRIMARY KEY,
     version bigint NOT NULL,
     enabled boolean NOT NULL,
     next_run timestamptz,
@@ -207,10 +214,10 @@ CREATE TABLE job_schedules (
     payload_raw bytea,
     queue text,
     priority text,
-    max_retries integer,
+    max_retries bigint,
     timeout interval,
     misfire text NOT NULL,
-    misfire_limit integer NOT NULL,
+    misfire_limit bigint NOT NULL,
     overlap text NOT NULL,
     jitter interval,
     starts_at timestamptz,
@@ -223,7 +230,7 @@ CREATE INDEX job_schedules_due ON job_schedules (next_run) WHERE enabled;
 
 -- Each moment at which a schedule was due and somebody claimed it, and the job that it becomes.
 CREATE TABLE job_schedule_ticks (
-    schedule text NOT NULL,
+    schedule text COLLATE "C" NOT NULL,
     due_at timestamptz NOT NULL,
     claimed_at timestamptz NOT NULL,
     sent boolean NOT NULL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterP
 
 from .filters import filtered
 from .statements import statement
-from .texts import escaped, payload_columns, payload_of, unescaped
+from .texts import escaped, indexed, payload_columns, payload_of, unescaped
 from .times import cursor_instant, instant_of_cursor
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ __all__ = ["begin_requeues", "count", "discard", "finish_requeues", "groups", "l
 
 _DONE: Final = (DeadLetterState.REQUEUED, DeadLetterState.DISCARDED)
 _MOST_DEATH: Final = 2**31 - 1
+_STATEMENT_BYTES: Final = 32 << 20
+"""What one statement brings, roughly: a server takes no more than 1 GB at once."""
 
 _json = msgspec.json.Encoder()
 
@@ -38,40 +40,51 @@ _json = msgspec.json.Encoder()
 
 def record(connection: Connection, letters: Sequence[DeadLetter]) -> None:
     """See ``DeadLetters.record_dead_letters``."""
-    try:
-        rows = [_row(letter, payload_columns(letter.job.payload_json)) for letter in letters]
-    except (ValueError, OverflowError) as error:
-        raise StorageRejected(f"a dead letter cannot be written down: {error}") from error
-    if len(rows) != 1:
-        _add(connection, rows)
-        return
-    try:
-        with connection.transaction():
+    for some in _by_size(letters):
+        rows = [_row(letter, payload_columns(letter.job.payload_json)) for letter in some]
+        if len(letters) > 1:
             _add(connection, rows)
-    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded):
-        # What PostgreSQL does not take for JSON (nested too deep, say) is kept all the same: as bytes.
-        _add(connection, [_row(letters[0], (None, letters[0].job.payload_json))])
+            continue
+        try:
+            with connection.transaction():
+                _add(connection, rows)
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] not in ("22", "54"):
+                raise
+            # What PostgreSQL does not take for JSON (nested too deep, say) is kept all the same: as bytes.
+            _add(connection, [_row(letters[0], (None, letters[0].job.payload_json))])
+
+
+def _by_size(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    begin = size = 0
+    for number, letter in enumerate(letters):
+        brought = len(letter.job.payload_json) + len(letter.raw or b"")
+        if number > begin and size + brought > _STATEMENT_BYTES:
+            yield letters[begin:number]
+            begin, size = number, 0
+        size += brought
+    if letters:
+        yield letters[begin:]
 
 
 def _add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(statement("dead_letters_add"), rows)
+    connection.execute(statement("dead_letters_add"), {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def _row(letter: DeadLetter, payload: tuple[str | None, bytes | None]) -> dict[str, Any]:
     job = letter.job
     return {
-        "job_id": uuid.UUID(job.id),
+        "job_id": _uuid(job.id),
         "death": job.deaths,
         "died_at": letter.died_at,
-        "type": escaped(job.type),
-        "queue": escaped(job.queue),
+        "type": indexed(job.type),
+        "queue": indexed(job.queue),
         "priority": job.priority.value,
         "state": letter.state.value,
         "dead_reason": None if job.dead_reason is None else job.dead_reason.value,
         "error": escaped(letter.error),
         "traceback": escaped(letter.traceback),
-        "fingerprint": escaped(letter.fingerprint),
+        "fingerprint": indexed(letter.fingerprint),
         "payload": payload[0],
         "payload_raw": payload[1],
         "raw": letter.raw,
@@ -97,15 +110,12 @@ def _row(letter: DeadLetter, payload: tuple[str | None, bytes | None]) -> dict[s
 def page(connection: Connection, wanted: DeadLetterFilter, *, cursor: str | None, offset: int, limit: int) -> DeadLetterPage:
     """See ``DeadLetters.dead_letters``."""
     after_at, after_id, after_death = (None, None, None) if cursor is None else _cursor(cursor)
-    conditions = _conditions(wanted) | {"after_death": after_death}
-    bound = conditions | {
-        "states": _states(wanted),
-        "after_at": after_at,
-        "after_id": after_id,
-        "limit": limit + 1,
-        "offset": offset,
-    }
-    rows = connection.execute(_with_columns(filtered("dead_letters_list", conditions)), bound).fetchall()
+    after = {"after_death": after_death, "after_at": after_at, "after_id": after_id}
+    if wanted.fingerprint is not None and (wanted.type is not None or wanted.queue is not None):
+        text = filtered("dead_letters_list_of_kinds", _times(wanted) | {"after_death": after_death}).replace("/*kinds*/", _kinds(wanted))
+    else:
+        text = filtered("dead_letters_list", _names("letter", wanted) | _times(wanted) | {"after_death": after_death})
+    rows = _rows(connection, _with_columns(text), _bound(wanted) | after | {"limit": limit + 1, "offset": offset})
     shown = [_letter(row) for row in rows[:limit]]
     following = None
     if len(rows) > limit:
@@ -116,43 +126,33 @@ def page(connection: Connection, wanted: DeadLetterFilter, *, cursor: str | None
 
 def latest(connection: Connection, job_id: str) -> DeadLetter | None:
     """See ``DeadLetters.dead_letter``."""
-    row = connection.execute(_with_columns(statement("dead_letters_of_job")), {"job_id": job_id}).fetchone()
-    return None if row is None else _letter(row)
+    rows = _rows(connection, _with_columns(statement("dead_letters_of_job")), {"job_id": job_id})
+    return _letter(rows[0]) if rows else None
 
 
 def stale(connection: Connection, before: datetime, limit: int) -> list[DeadLetter]:
     """See ``DeadLetters.stale_requeues``."""
-    rows = connection.execute(_with_columns(statement("dead_letters_stale")), {"before": before, "limit": limit}).fetchall()
+    rows = _rows(connection, _with_columns(statement("dead_letters_stale")), {"before": before, "limit": limit})
     return [_letter(row) for row in rows]
 
 
 def count(connection: Connection, wanted: DeadLetterFilter) -> int:
     """See ``DeadLetters.count_dead_letters``."""
-    conditions = _conditions(wanted)
-    # Counters are kept by state, type, queue and fingerprint; what is narrowed by time is counted along an index.
-    name = "dead_letters_count" if _by_time(wanted) else "dead_letters_count_kept"
-    row = connection.execute(filtered(name, conditions), conditions | {"states": _states(wanted)}).fetchone()
-    return 0 if row is None else int(row[0])
+    # Counters are kept by state and all names; what is narrowed by time is counted along an index.
+    if _has_time(wanted):
+        text = filtered("dead_letters_count", _names("letter", wanted) | _times(wanted))
+    else:
+        text = filtered("dead_letters_count_kept", _names("kind", wanted))
+    found: int = _rows(connection, text, _bound(wanted))[0][0]
+    return found
 
 
 def groups(connection: Connection, wanted: DeadLetterFilter, *, limit: int) -> list[DeadLetterGroup]:
     """See ``DeadLetters.dead_letter_groups``."""
-    conditions = _conditions(wanted)
-    name = "dead_letters_sizes" if _by_time(wanted) else "dead_letters_sizes_kept"
-    text = filtered("dead_letters_groups", conditions).replace("/*sizes*/", filtered(name, conditions))
-    rows = connection.execute(text, conditions | {"states": _states(wanted), "limit": limit}).fetchall()
-    return [
-        DeadLetterGroup(
-            fingerprint=unescaped(fingerprint),
-            type=unescaped(job_type),
-            count=int(size),
-            first_died_at=first,
-            last_died_at=last,
-            example_job_id=job_id,
-            example_error=unescaped(error),
-        )
-        for fingerprint, size, first, last, job_type, job_id, error in rows
-    ]
+    name = "dead_letters_sizes" if _has_time(wanted) else "dead_letters_sizes_kept"
+    sizes = filtered(name, _names("letter", wanted) | _times(wanted))
+    text = filtered("dead_letters_groups", _times(wanted)).replace("/*kinds*/", _kinds(wanted)).replace("/*sizes*/", sizes)
+    return [_group(row) for row in _rows(connection, text, _bound(wanted) | {"limit": limit})]
 
 
 # Changing ------------------------------------------------------------------------------------------------------------------------------
@@ -162,7 +162,8 @@ def begin_requeues(connection: Connection, deaths: Sequence[tuple[str, int]], *,
     """See ``DeadLetters.begin_requeues``."""
     begun = set(connection.execute(statement("dead_letters_begin_requeues"), _keys(deaths) | {"now": now}).fetchall())
     answers = []
-    for key in deaths:
+    for job_id, death in deaths:
+        key = (_uuid(job_id), death)
         answers.append(key in begun)
         begun.discard(key)
     return answers
@@ -176,43 +177,68 @@ def finish_requeues(connection: Connection, deaths: Sequence[tuple[str, int]], *
 
 def discard(connection: Connection, job_id: str, death: int) -> bool:
     """See ``DeadLetters.discard``."""
-    return connection.execute(statement("dead_letters_discard"), {"job_id": job_id, "death": death}).rowcount == 1
+    return connection.execute(statement("dead_letters_discard"), {"job_id": _uuid(job_id), "death": death}).rowcount == 1
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
     """See ``DeadLetters.prune_dead_letters``."""
-    pruned = 0
-    for state in _DONE:
-        bound = {"state": state.value, "before": before, "limit": limit - pruned}
-        pruned += connection.execute(statement("dead_letters_forget"), bound).rowcount
+    bound = {"states": [state.value for state in _DONE], "before": before, "limit": limit}
+    pruned = connection.execute(statement("dead_letters_forget"), bound).rowcount
     if pruned:
         connection.execute(statement("dead_letters_forget_counts"))
     return pruned
 
 
-# Rows and conditions -------------------------------------------------------------------------------------------------------------------
+# Conditions and rows -------------------------------------------------------------------------------------------------------------------
 
 
-def _keys(deaths: Sequence[tuple[str, int]]) -> dict[str, Any]:
-    return {"job_ids": [job_id for job_id, _death in deaths], "deaths": [death for _job_id, death in deaths]}
+def _rows(connection: Connection, text: str, bound: dict[str, Any]) -> list[tuple[Any, ...]]:
+    # Planned for these values each time: a plan for any would not know how few rows a page has. Binary: the records are.
+    return connection.execute(text, bound, prepare=False, binary=True).fetchall()
 
 
-def _states(wanted: DeadLetterFilter) -> list[str]:
-    return [state.value for state in DeadLetterState] if wanted.state is None else [wanted.state.value]
+def _names(alias: str, wanted: DeadLetterFilter) -> dict[str, Any]:
+    found = {"type": wanted.type, "queue": wanted.queue, "fingerprint": wanted.fingerprint}
+    return {f"{alias}_{name}": indexed(text) for name, text in found.items()}
 
 
-def _by_time(wanted: DeadLetterFilter) -> bool:
+def _times(wanted: DeadLetterFilter) -> dict[str, Any]:
+    return {"died_after": wanted.died_after, "died_before": wanted.died_before}
+
+
+def _has_time(wanted: DeadLetterFilter) -> bool:
     return wanted.died_after is not None or wanted.died_before is not None
 
 
-def _conditions(wanted: DeadLetterFilter) -> dict[str, Any]:
-    return {
-        "letter_type": escaped(wanted.type),
-        "letter_queue": escaped(wanted.queue),
-        "letter_fingerprint": escaped(wanted.fingerprint),
-        "died_after": wanted.died_after,
-        "died_before": wanted.died_before,
-    }
+def _kinds(wanted: DeadLetterFilter) -> str:
+    return filtered("dead_letters_kinds", _names("kind", wanted))
+
+
+def _bound(wanted: DeadLetterFilter) -> dict[str, Any]:
+    states = list(DeadLetterState) if wanted.state is None else [wanted.state]
+    return {"states": [state.value for state in states]} | _names("letter", wanted) | _names("kind", wanted) | _times(wanted)
+
+
+def _keys(deaths: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    return {"job_ids": [_uuid(job_id) for job_id, _death in deaths], "deaths": [death for _job_id, death in deaths]}
+
+
+def _uuid(job_id: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(job_id)
+    except ValueError as error:
+        raise StorageRejected(f"{job_id!r:.60} is not a UUID: no dead letter can be kept under it") from error
+
+
+def _cursor(cursor: str) -> tuple[datetime, str, int]:
+    instant, job_id, death = split_cursor(cursor, 3)
+    died_at = instant_of_cursor(instant, cursor)
+    try:
+        if death.isascii() and death.isdecimal() and len(death) <= 10 and int(death) <= _MOST_DEATH:
+            return died_at, str(uuid.UUID(job_id)), int(death)
+    except ValueError:
+        pass
+    raise InvalidJob("cursor", f"{cursor!r:.60} is not a cursor of this list")
 
 
 def _with_columns(text: str) -> str:
@@ -234,12 +260,15 @@ def _letter(row: tuple[Any, ...]) -> DeadLetter:
     )
 
 
-def _cursor(cursor: str) -> tuple[datetime, str, int]:
-    instant, job_id, death = split_cursor(cursor, 3)
-    died_at = instant_of_cursor(instant, cursor)
-    try:
-        if death.isascii() and death.isdecimal() and len(death) <= 10 and int(death) <= _MOST_DEATH:
-            return died_at, str(uuid.UUID(job_id)), int(death)
-    except ValueError:
-        pass
-    raise InvalidJob("cursor", f"{cursor!r:.60} is not a cursor of this list")
+def _group(row: tuple[Any, ...]) -> DeadLetterGroup:
+    fingerprint, size, first_died_at, last_died_at, record_, error = row
+    example = decode_job(record_)
+    return DeadLetterGroup(
+        fingerprint=unescaped(fingerprint),
+        type=example.type,
+        count=size,
+        first_died_at=first_died_at,
+        last_died_at=last_died_at,
+        example_job_id=example.id,
+        example_error=unescaped(error),
+    )

@@ -18,10 +18,13 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "finished_since": "execution.finished_at >= %(finished_since)s",
     "finished_until": "execution.finished_at < %(finished_until)s",
     "after_execution": "execution.finished_at <= %(after_at)s AND (execution.finished_at, execution.id) < (%(after_at)s, %(after_id)s::uuid)",
-    # Dead letters, and the counters of them.
+    # Dead letters, and the kinds of them that are counted.
     "letter_type": "letter.type = %(letter_type)s",
     "letter_queue": "letter.queue = %(letter_queue)s",
     "letter_fingerprint": "letter.fingerprint = %(letter_fingerprint)s",
+    "kind_type": "kind.type = %(kind_type)s",
+    "kind_queue": "kind.queue = %(kind_queue)s",
+    "kind_fingerprint": "kind.fingerprint = %(kind_fingerprint)s",
     "died_after": "letter.died_at >= %(died_after)s",
     "died_before": "letter.died_at <= %(died_before)s",
     "after_death": "(letter.died_at, letter.job_id, letter.death) < (%(after_at)s, %(after_id)s::uuid, %(after_death)s)",

@@ -18,7 +18,7 @@ from jobqueue_core.storage import ExecutionFilter, ExecutionPage, RecordPolicy
 from .filters import filtered
 from .incoming import Incoming, bring
 from .statements import statement
-from .texts import escaped, unescaped
+from .texts import indexed, unescaped
 from .times import cursor_instant, instant_of_cursor
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def executions(connection: Connection, wanted: ExecutionFilter, *, cursor: str |
     after_at, after_id = (None, None) if cursor is None else _cursor(cursor)
     states = list(ExecutionState) if wanted.state is None else [wanted.state]
     conditions = {
-        "execution_type": escaped(wanted.type),
-        "execution_queue": None if wanted.type else escaped(wanted.queue),
-        "execution_queue_of_type": escaped(wanted.queue) if wanted.type else None,
+        "execution_type": indexed(wanted.type),
+        "execution_queue": None if wanted.type else indexed(wanted.queue),
+        "execution_queue_of_type": indexed(wanted.queue) if wanted.type else None,
         "finished_since": wanted.since,
         "finished_until": wanted.until,
         "after_execution": after_id,
@@ -77,7 +77,8 @@ def executions(connection: Connection, wanted: ExecutionFilter, *, cursor: str |
     }
     is_plain = wanted.type is None and wanted.queue is None and wanted.state is None
     text = filtered("executions_list" if is_plain else "executions_list_by_state", conditions)
-    rows = connection.execute(_with_columns(text), bound).fetchall()
+    # Not prepared: a plan for any parameters would not know how few rows are wanted.
+    rows = connection.execute(_with_columns(text), bound, prepare=False).fetchall()
     page = [_execution(row) for row in rows[:limit]]
     following = f"{cursor_instant(page[-1].finished_at)}~{page[-1].id}" if len(rows) > limit else None
     return ExecutionPage(executions=tuple(page), next=following)

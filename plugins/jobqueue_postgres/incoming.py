@@ -19,7 +19,7 @@ from jobqueue_core.errors import StorageRejected
 from jobqueue_core.histogram import Histogram
 
 from .statements import statement
-from .texts import escaped
+from .texts import escaped, indexed
 from .times import pg_microseconds
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _packed(row: Incoming) -> bytes:
             _NULL if one.started_at is None else _LONG(8, pg_microseconds(one.started_at)),
             _NULL if one.created_at is None else _LONG(8, pg_microseconds(one.created_at)),
             _NULL if one.scheduled_at is None else _LONG(8, pg_microseconds(one.scheduled_at)),
-            _name(one.type),
-            _name(one.queue),
+            _indexed(one.type),
+            _indexed(one.queue),
             _name(one.priority.value),
             _name(one.state.value),
             _NULL if one.dead_reason is None else _name(one.dead_reason.value),
@@ -143,6 +143,12 @@ def _name(text: str) -> bytes:
     return _text(text)
 
 
+@lru_cache(maxsize=1024)
+def _indexed(text: str) -> bytes:
+    """The same in a column that is in an index."""
+    return _sized(indexed(text).encode())
+
+
 # For arrays ----------------------------------------------------------------------------------------------------------------------------
 
 _ARRAYS: Final[dict[str, Callable[[Incoming], Any]]] = {
@@ -160,8 +166,8 @@ _ARRAYS: Final[dict[str, Callable[[Incoming], Any]]] = {
     "started_at": lambda row: row.execution.started_at,
     "created_at": lambda row: row.execution.created_at,
     "scheduled_at": lambda row: row.execution.scheduled_at,
-    "type": lambda row: escaped(row.execution.type),
-    "queue": lambda row: escaped(row.execution.queue),
+    "type": lambda row: indexed(row.execution.type),
+    "queue": lambda row: indexed(row.execution.queue),
     "priority": lambda row: row.execution.priority.value,
     "state": lambda row: row.execution.state.value,
     "dead_reason": lambda row: None if row.execution.dead_reason is None else row.execution.dead_reason.value,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,9 @@ from jobqueue_core.storage import Schedule, Tick
 
 from .statements import statement
 from .texts import escaped, payload_columns, payload_of, unescaped
+
+if TYPE_CHECKING:
+    from .connections import Connection
 
 if TYPE_CHECKING:
     from .connections import Connection
@@ -35,12 +37,12 @@ _new_job = msgspec.msgpack.Decoder(NewJob)
 
 def everything(connection: Connection) -> list[Schedule]:
     """See ``Schedules.schedules``."""
-    return _schedules(connection.execute(_with_columns("schedules_list")).fetchall())
+    return _schedules(connection, "schedules_list", {})
 
 
 def get(connection: Connection, name: str) -> Schedule | None:
     """See ``Schedules.schedule``."""
-    found = _schedules(connection.execute(_with_columns("schedules_get"), {"name": escaped(name)}).fetchall())
+    found = _schedules(connection, "schedules_get", {"name": escaped(name)})
     return found[0] if found else None
 
 
@@ -52,13 +54,15 @@ def put(connection: Connection, schedule: Schedule, *, expected_version: int | N
 
 def delete(connection: Connection, name: str) -> bool:
     """See ``Schedules.delete_schedule``. Ticks that were claimed and not sent stay: they are to become jobs."""
+    # In the order of a claim, so that the two wait for each other in one direction only.
+    deleted = connection.execute(statement("schedules_delete"), {"name": escaped(name)}).rowcount == 1
     connection.execute(statement("ticks_forget"), {"schedule": escaped(name)})
-    return connection.execute(statement("schedules_delete"), {"name": escaped(name)}).rowcount == 1
+    return deleted
 
 
 def due(connection: Connection, now: datetime, limit: int) -> list[Schedule]:
     """See ``Schedules.due_schedules``."""
-    return _schedules(connection.execute(_with_columns("schedules_due"), {"now": now, "limit": limit}).fetchall())
+    return _schedules(connection, "schedules_due", {"now": now, "limit": limit})
 
 
 # Ticks ---------------------------------------------------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ def claim_tick(connection: Connection, seen: Schedule, tick: Tick | None, *, nex
 
 def unsent_ticks(connection: Connection, before: datetime, limit: int) -> list[Tick]:
     """See ``Schedules.unsent_ticks``."""
-    return _ticks(connection.execute(statement("ticks_unsent"), {"before": before, "limit": limit}).fetchall())
+    return _ticks(connection, "ticks_unsent", {"before": before, "limit": limit})
 
 
 def mark_sent(connection: Connection, schedule: str, due_at: datetime) -> None:
@@ -107,14 +111,10 @@ def mark_sent(connection: Connection, schedule: str, due_at: datetime) -> None:
 
 def ticks(connection: Connection, schedule: str, limit: int) -> list[Tick]:
     """See ``Schedules.ticks``."""
-    return _ticks(connection.execute(statement("ticks_list"), {"schedule": escaped(schedule), "limit": limit}).fetchall())
+    return _ticks(connection, "ticks_list", {"schedule": escaped(schedule), "limit": limit})
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------------------------
-
-
-def _with_columns(name: str) -> str:
-    return statement(name).replace("/*columns*/", statement("schedules_columns"))
 
 
 def _row(schedule: Schedule) -> dict[str, Any]:
@@ -144,8 +144,10 @@ def _row(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _schedules(rows: Sequence[tuple[Any, ...]]) -> list[Schedule]:
-    return [_schedule(row) for row in rows]
+def _schedules(connection: Connection, name: str, bound: dict[str, Any]) -> list[Schedule]:
+    text = statement(name).replace("/*columns*/", statement("schedules_columns"))
+    # Binary: an interval as text has the shape that a setting of the server gives it.
+    return [_schedule(row) for row in connection.execute(text, bound, binary=True).fetchall()]
 
 
 def _schedule(row: tuple[Any, ...]) -> Schedule:
@@ -176,10 +178,10 @@ def _schedule(row: tuple[Any, ...]) -> Schedule:
     )
 
 
-def _ticks(rows: Sequence[tuple[Any, ...]]) -> list[Tick]:
+def _ticks(connection: Connection, name: str, bound: dict[str, Any]) -> list[Tick]:
     return [
         Tick(schedule=unescaped(schedule), due=due_at, job=_frozen_job(record), claimed_at=claimed_at, sent=sent)
-        for schedule, due_at, record, claimed_at, sent in rows
+        for schedule, due_at, record, claimed_at, sent in connection.execute(statement(name), bound, binary=True).fetchall()
     ]
 
 

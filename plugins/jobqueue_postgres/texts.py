@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final, overload
 
 import msgspec
 
-__all__ = ["escaped", "payload_columns", "payload_of", "unescaped"]
+__all__ = ["escaped", "indexed", "payload_columns", "payload_of", "unescaped"]
 
 _DLE: Final = "\x10"
 """Data Link Escape: it escapes NUL, and itself."""
 _ESCAPED: Final = re.compile(f"{_DLE}([0{_DLE}])")
+_INDEXED_BYTES: Final = 500
+"""What a name may have in an index, where an entry of several has at most a third of a page. Those that are legal have far less."""
 
 
 @overload
@@ -38,6 +41,20 @@ def unescaped(text: str | None) -> str | None:
     if text is None or _DLE not in text:
         return text
     return _ESCAPED.sub(lambda match: "\0" if match[1] == "0" else _DLE, text)
+
+
+@overload
+def indexed(text: str) -> str: ...
+@overload
+def indexed(text: None) -> None: ...
+@overload
+def indexed(text: str | None) -> str | None: ...
+def indexed(text: str | None) -> str | None:
+    """As :func:`escaped`, for a column that is in an index: of what is too long for one the beginning, and a hash of all of it."""
+    whole = escaped(text)
+    if whole is None or len(whole) * 4 <= _INDEXED_BYTES or len(whole.encode()) <= _INDEXED_BYTES:
+        return whole
+    return f"{whole[:100]}...{hashlib.sha256(whole.encode()).hexdigest()}"
 
 
 def payload_columns(payload: bytes) -> tuple[str | None, bytes | None]:

@@ -221,6 +221,15 @@ def test_what_no_row_can_hold_is_refused_alone(storage: PostgresStorage) -> None
     assert _all(storage) == [good]
 
 
+def test_names_that_no_index_could_hold_are_stored_and_found(storage: PostgresStorage) -> None:
+    row = execution(finished_at=NOW, type="ü\U0001f600" * 300, queue="q\0" * 300, error="x" * 100_000)
+    storage.record_executions([row], record="all")
+    wanted = ExecutionFilter(type=row.type, queue=row.queue)
+    (found,) = storage.executions(wanted, cursor=None, offset=0, limit=5).executions
+    assert (found.id, found.error) == (row.id, row.error)
+    assert storage.statistics(since=NOW - HOUR, until=NOW + HOUR).overall.total == 1
+
+
 @pytest.mark.parametrize("duration", [float("nan"), float("inf"), -1.0, 1e308, 0.0])
 def test_a_duration_that_is_none_is_stored_and_counted(storage: PostgresStorage, duration: float) -> None:
     storage.record_executions([execution(finished_at=NOW, duration_ms=duration)], record="all")

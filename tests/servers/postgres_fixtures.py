@@ -83,9 +83,9 @@ def module_postgres_place(shared_postgres: str, module_namespace: str) -> Iterat
         yield place.migrate()
 
 
-@pytest.fixture(scope="session", params=["pooler", "pgbouncer"])
+@pytest.fixture(scope="session", params=["pooler", *(["pgbouncer"] if find_pgbouncer() else [])])
 def shared_pooler(request: pytest.FixtureRequest, started_postgres: PostgresServer) -> Iterator[Pooler]:
-    """A transaction pooler before a server that others use too; what asks for it runs on each kind."""
+    """A transaction pooler before a server that others use too; what asks for it runs on each kind that is there."""
     with _pooler(request.param, started_postgres, size=3) as pooler:
         yield pooler
 
@@ -104,11 +104,7 @@ def pooler_url(shared_pooler: Pooler) -> str:
 
 
 def _pooler(kind: str, server: PostgresServer, *, size: int) -> Pooler:
-    if kind == "pooler":
-        return TransactionPooler(server.port, size=size)
-    if find_pgbouncer() is None:
-        pytest.skip("no program pgbouncer")
-    return PgBouncer(server.port, size=size)
+    return TransactionPooler(server.port, size=size) if kind == "pooler" else PgBouncer(server.port, size=size)
 
 
 # Servers of the test's own ---------------------------------------------------------------------------------------------------------------

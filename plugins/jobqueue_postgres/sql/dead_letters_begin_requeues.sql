@@ -8,4 +8,4 @@ WITH wanted AS MATERIALIZED (
 )
 UPDATE dead_letter_queue AS letter SET state = 'requeueing', requeueing_at = %(now)s
 FROM wanted WHERE letter.job_id = wanted.job_id AND letter.death = wanted.death AND letter.state = 'open'
-RETURNING letter.job_id::text, letter.death
+RETURNING letter.job_id, letter.death

@@ -1,21 +1,26 @@
--- The largest groups of /*sizes*/, each with its first and last death; the last one is its example.
-SELECT largest.fingerprint, largest.size, first.died_at, last.died_at, last.type, last.job_id::text, last.error
-FROM (
-    SELECT sizes.fingerprint, sizes.size FROM (/*sizes*/) AS sizes ORDER BY sizes.size DESC, sizes.fingerprint LIMIT %(limit)s
-) AS largest
-CROSS JOIN LATERAL (
-    SELECT min(of_state.died_at) AS died_at FROM unnest(%(states)s::text[]) AS wanted (state) CROSS JOIN LATERAL (
+-- The largest groups with one fingerprint, by /*sizes*/, each with its first and its last death among /*kinds*/; the last one is its example.
+WITH kind AS MATERIALIZED (
+    /*kinds*/
+), largest AS (
+    SELECT fingerprint, sum(count)::bigint AS size FROM (/*sizes*/) AS sized GROUP BY fingerprint ORDER BY size DESC, fingerprint LIMIT %(limit)s
+), ends AS (
+    SELECT DISTINCT ON (largest.size, largest.fingerprint)
+        largest.fingerprint, largest.size, min(first.died_at) OVER (PARTITION BY largest.fingerprint) AS first_died_at, last.*
+    FROM largest JOIN kind USING (fingerprint)
+    CROSS JOIN LATERAL (
         SELECT letter.died_at FROM dead_letter_queue AS letter
-        WHERE letter.state = wanted.state AND letter.fingerprint = largest.fingerprint AND /*filter*/
-        ORDER BY letter.died_at LIMIT 1
-    ) AS of_state
-) AS first
-CROSS JOIN LATERAL (
-    SELECT of_state.* FROM unnest(%(states)s::text[]) AS wanted (state) CROSS JOIN LATERAL (
-        SELECT letter.died_at, letter.type, letter.job_id, letter.error FROM dead_letter_queue AS letter
-        WHERE letter.state = wanted.state AND letter.fingerprint = largest.fingerprint AND /*filter*/
-        ORDER BY letter.died_at DESC LIMIT 1
-    ) AS of_state
-    ORDER BY of_state.died_at DESC LIMIT 1
-) AS last
-ORDER BY largest.size DESC, largest.fingerprint
+        WHERE letter.state = kind.state AND letter.fingerprint = kind.fingerprint AND letter.type = kind.type AND letter.queue = kind.queue
+            AND /*filter*/
+        ORDER BY letter.died_at, letter.job_id, letter.death LIMIT 1
+    ) AS first
+    CROSS JOIN LATERAL (
+        SELECT letter.died_at, letter.job_id, letter.death FROM dead_letter_queue AS letter
+        WHERE letter.state = kind.state AND letter.fingerprint = kind.fingerprint AND letter.type = kind.type AND letter.queue = kind.queue
+            AND /*filter*/
+        ORDER BY letter.died_at DESC, letter.job_id DESC, letter.death DESC LIMIT 1
+    ) AS last
+    ORDER BY largest.size DESC, largest.fingerprint, last.died_at DESC, last.job_id DESC, last.death DESC
+)
+SELECT ends.fingerprint, ends.size, ends.first_died_at, ends.died_at, example.record, example.error
+FROM ends JOIN dead_letter_queue AS example USING (job_id, death)
+ORDER BY ends.size DESC, ends.fingerprint

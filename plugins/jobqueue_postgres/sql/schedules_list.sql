@@ -1,2 +1,2 @@
 -- All schedules, by name.
-SELECT /*columns*/ FROM job_schedules ORDER BY name COLLATE "C"
+SELECT /*columns*/ FROM job_schedules ORDER BY name
