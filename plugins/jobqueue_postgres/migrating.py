@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Final, Literal, Self
@@ -20,7 +20,7 @@ from jobqueue_core.errors import Conflict, IncompatibleData, StorageUnavailable
 
 from .addresses import described
 from .faults import storage_fault
-from .migrations_on_disk import Migration, bundled, runs_in_transaction
+from .migrations_on_disk import Migration, bundled, runs_in_transaction, statements_of
 from .statements import statement
 
 __all__ = ["Applied", "Step", "migrate", "plan", "status"]
@@ -75,7 +75,7 @@ def migrate(
     """Bring the schema to version *target*.
 
     Args:
-        url: A direct connection, not through a transaction pooler.
+        url: A direct connection, not through a transaction pooler: it would do for most files, but not for those that run in no transaction.
         namespace: The schema; made when it is missing. Empty: the first of the connection's search path.
         target: The version to reach, up or down; None for the latest.
         migrations: What there is; None for what this release brings.
@@ -178,11 +178,16 @@ class _Migrator:
     def at(cls, url: str, *, namespace: str, wait: timedelta) -> Iterator[Self]:
         """Connect; a driver's exception does not get out."""
         where = described(url)
-        options: dict[str, Any] = {"connect_timeout": _CONNECT_WITHIN, "application_name": "jobqueue migrate"} | psycopg.conninfo.conninfo_to_dict(
-            url
-        )
+        options: dict[str, Any] = {
+            "connect_timeout": _CONNECT_WITHIN,
+            "application_name": "jobqueue migrate",
+            **psycopg.conninfo.conninfo_to_dict(url),
+            "client_encoding": "UTF8",  # as the files are
+        }
         try:
-            with psycopg.connect(**options, autocommit=True) as connection:
+            with psycopg.connect(**options, autocommit=True, prepare_threshold=None) as connection:
+                # A snapshot from before the lock would not show what its former holder did.
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                 yield cls(url=url, where=where, namespace=namespace, wait=wait, connection=connection)
         except psycopg.Error as error:
             raise storage_fault(where, error) from error
@@ -198,35 +203,51 @@ class _Migrator:
 
     def step(self, known: Mapping[int, Migration], goal: int, *, say: Callable[[Step], None]) -> Step | None:
         """Take the next step to *goal*; None when it is reached."""
-        with self._alone():
+        while True:
+            with self._alone() as search_path:
+                have = {one.version: one for one in _applied(self.connection)}
+                step = _following(self.where, have, known, goal)
+                if step is None:
+                    return None
+                if not have:
+                    self._make_room()
+                if step.runs_in_transaction:
+                    say(step)
+                    self._take(step, [step.text])
+                    return step
+            # Our own table is committed: now another connection sees it.
+            with self._alone() as search_path:
+                # Someone else may have taken the step between the two transactions.
+                if (step.migration.version in {one.version for one in _applied(self.connection)}) == (step.direction == "down"):
+                    say(step)
+                    self._take_outside_transaction(step, search_path)
+                    return step
+
+    def _make_room(self) -> None:
+        """Make what is missing of the schema and the table of what was applied; to make what is there would need a right that nobody needs."""
+        if self.namespace and self._answers("migrations_schema_is_missing", {"schema": self.namespace}):
+            self.connection.execute(f"CREATE SCHEMA {_quoted(self.namespace)}".encode())
+        if not self._answers("migrations_table_exists"):
             self.connection.execute(statement("migrations_table"))
-            step = _following(self.where, {one.version: one for one in _applied(self.connection)}, known, goal)
-            if step is None:
-                return None
-            say(step)
-            if step.runs_in_transaction:
-                self._take(step, [step.text])
-        if not step.runs_in_transaction:
-            self._take_outside_transaction(step)
-        return step
 
-    def _take_outside_transaction(self, step: Step) -> None:
+    def _take_outside_transaction(self, step: Step, search_path: str) -> None:
         """Execute a file statement by statement, while this connection holds the lock in an open transaction."""
-        with self._alone() as search_path, self.at(self.url, namespace=self.namespace, wait=self.wait) as other:
-            # Someone else may have taken the step between the two transactions.
-            if (step.migration.version in {one.version for one in _applied(self.connection)}) == (step.direction == "up"):
-                return
+        with self.at(self.url, namespace=self.namespace, wait=self.wait) as other:
             other.connection.execute(statement("migrations_session"), {"search_path": search_path})
-            other._take(step, [one for one in step.text.split(";\n") if _has_code(one)])  # noqa: SLF001 - another of this class
+            other._end_with_us(local=False)  # noqa: SLF001 - another of this class
+            # The lock is asked for once more, so that nothing is noted when it was lost with its connection.
+            other._take(step, statements_of(step.text), still=lambda: self._answers("migrations_lock"))  # noqa: SLF001
 
-    def _take(self, step: Step, statements: Sequence[str]) -> None:
+    def _take(self, step: Step, statements: Sequence[str], *, still: Callable[[], bool] = lambda: True) -> None:
         one = step.migration
         try:
             for text in statements:
                 # Without parameters a text may hold many statements.
                 self.connection.execute(text.encode())
         except psycopg.Error as error:
-            raise StorageUnavailable(f"migration {one.label}.{step.direction}.sql failed: {storage_fault(self.where, error)}") from error
+            raise StorageUnavailable(f"migration {one.label}.{step.direction}.sql failed{_because(self.where, step, error)}") from error
+        if not still():
+            raise StorageUnavailable(f"{self.where}: somebody else migrates it meanwhile")
         if step.direction == "up":
             bound = {"version": one.version, "name": one.name, "checksum": one.checksum, "readable_from": one.readable_from}
             self.connection.execute(statement("migrations_note"), bound)
@@ -241,10 +262,8 @@ class _Migrator:
         while True:
             with self.connection.transaction():
                 search_path = self.enter_schema()
-                row = self.connection.execute(statement("migrations_lock")).fetchone()
-                if row is not None and row[0]:
-                    if self.namespace:
-                        self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.namespace)}".encode())
+                if self._answers("migrations_lock"):
+                    self._end_with_us(local=True)
                     yield search_path
                     return
             if monotonic() > deadline:
@@ -265,9 +284,22 @@ class _Migrator:
         self.connection.execute(statement("migrations_search_path"), {"search_path": search_path})
         return search_path
 
+    def _end_with_us(self, *, local: bool) -> None:
+        """Let the server give up what it executes when this process dies. Where it cannot, it first comes to the end of a statement."""
+        with suppress(psycopg.errors.InvalidParameterValue), self.connection.transaction():
+            self.connection.execute(statement("migrations_watch_client"), {"local": local})
 
-def _has_code(text: str) -> bool:
-    return any(line.strip() and not line.startswith("--") for line in text.splitlines())
+    def _answers(self, name: str, bound: Mapping[str, Any] | None = None) -> bool:
+        row = self.connection.execute(statement(name), bound).fetchone()
+        return row is not None and bool(row[0])
+
+
+def _because(where: str, step: Step, error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        reason = f"{where}: others have used its tables all the time; try again when there is less to do"
+    else:
+        reason = str(storage_fault(where, error))
+    return f": {reason}" if step.runs_in_transaction else f", what stands before the statement that failed is done: {reason}"
 
 
 def _quoted(name: str) -> str:

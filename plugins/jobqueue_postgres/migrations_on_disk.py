@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -14,11 +14,21 @@ import attrs
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Migration", "bundled", "read_migrations", "runs_in_transaction"]
+__all__ = ["Migration", "bundled", "read_migrations", "runs_in_transaction", "statements_of"]
 
 _FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.(up|down)\.sql")
 _HEADER: Final = re.compile(r"^-- migrate: *(?P<word>[a-z-]+)(?: +(?P<value>\d+))? *$", re.MULTILINE)
 _WORDS: Final = ("no-transaction", "readable-from")
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?P<end> ; )
+    | '(?:[^']|'')*' | "(?:[^"]|"")*"             # a text, a quoted name
+    | \$(?P<tag>\w*)\$ .*? \$(?P=tag)\$             # the body of a function
+    | \w+ | .                                       # a word, so that the "$1" of a$1 is no tag; anything else
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,9 +76,11 @@ def read_migrations(folder: Traversable) -> Mapping[int, Migration]:
             raise ValueError(f"{label}: expected number {len(migrations) + 1:04}: they count from 0001 without gaps, each once")
         if "up" not in texts:
             raise ValueError(f"{label}.up.sql is missing")
-        migrations[version] = Migration(
-            version=version, name=name, up=texts["up"], down=texts.get("down"), readable_from=_readable_from(label, version, texts["up"])
-        )
+        _check_headers(f"{label}.down.sql", texts.get("down", ""), words=_WORDS[:1])
+        readable_from = _readable_from(f"{label}.up.sql", version, texts["up"])
+        if version > 1 and readable_from < migrations[version - 1].readable_from:
+            raise ValueError(f"{label}.up.sql: readable-from is lower than that of the migration before it, which it contains")
+        migrations[version] = Migration(version=version, name=name, up=texts["up"], down=texts.get("down"), readable_from=readable_from)
     return migrations
 
 
@@ -77,14 +89,33 @@ def runs_in_transaction(text: str) -> bool:
     return all(match["word"] != "no-transaction" for match in _HEADER.finditer(text))
 
 
-def _readable_from(label: str, version: int, text: str) -> int:
+def statements_of(text: str) -> list[str]:
+    """The statements of a file one by one, without comments between them."""
+    statements = [""]
+    for match in _TOKEN.finditer(text):
+        if match["end"]:
+            statements.append("")
+        elif not match["comment"]:
+            statements[-1] += match[0]
+        else:
+            statements[-1] += " "
+    return [one.strip() for one in statements if one.strip()]
+
+
+def _readable_from(file: str, version: int, text: str) -> int:
     readable_from = version
+    for value in _check_headers(file, text, words=_WORDS):
+        readable_from = value
+        if not 1 <= readable_from <= version:
+            raise ValueError(f"{file}: readable-from {value:04} must be from 0001 to {version:04}")
+    return readable_from
+
+
+def _check_headers(file: str, text: str, *, words: Sequence[str]) -> list[int]:
+    """Refuse headers that are none of *words*; gives the numbers in them."""
     for match in _HEADER.finditer(text):
         word, value = match["word"], match["value"]
-        if word not in _WORDS or (word == "readable-from") != (value is not None):
-            raise ValueError(f"{label}.up.sql: {match[0]!r} is no header: it is '-- migrate: no-transaction' or '-- migrate: readable-from 0001'")
-        if value is not None:
-            readable_from = int(value)
-            if not 1 <= readable_from <= version:
-                raise ValueError(f"{label}.up.sql: readable-from {value} must be from 0001 to {version:04}")
-    return readable_from
+        if word not in words or (word == "readable-from") != (value is not None):
+            known = " or ".join(repr(f"-- migrate: {word}{' 0001' if word == 'readable-from' else ''}") for word in words)
+            raise ValueError(f"{file}: {match[0]!r} is no header: it is {known}")
+    return [int(match["value"]) for match in _HEADER.finditer(text) if match["value"]]
