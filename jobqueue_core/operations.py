@@ -11,7 +11,7 @@ import attrs
 from msgspec.structs import replace
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState, LogLine
-from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound, StorageError
+from jobqueue_core.errors import BrokerUnavailable, Conflict, IncompatibleData, InvalidJob, JobNotFound, StorageError
 from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
@@ -367,7 +367,10 @@ class Operations:
         return self._broker.types()
 
     def stats(self) -> dict[str, Any]:
-        """The whole in numbers, as ``jobqueue stats --json`` and ``GET /stats`` show it."""
+        """The whole in numbers, as ``jobqueue stats --json`` and ``GET /stats`` show it.
+
+        While storage is away its part is None and ``storage_error`` says why: how far recording is behind must be seen just then.
+        """
         queues = self._broker.queues()
         lag = self._broker.outbox_lag()
         answer: dict[str, Any] = {
@@ -387,12 +390,22 @@ class Operations:
             },
         }
         if self._queue.storage is not None:
-            now = self._broker.now()
-            statistics = self._queue.storage.statistics(since=now - _DAY, until=now + timedelta(minutes=1))
-            answer["executions_24h"] = _figures(statistics.overall)
-            answer["types_24h"] = {name: _figures(one) for name, one in sorted(statistics.by_type.items())}
-            answer["dead_letter_count"] = self._queue.storage.count_dead_letters(DeadLetterFilter())
+            answer |= self._remembered(self._queue.storage)
         return answer
+
+    def _remembered(self, storage: Storage) -> dict[str, Any]:
+        """The part that storage answers for; while it is away None, and why."""
+        now = self._broker.now()
+        try:
+            statistics = storage.statistics(since=now - _DAY, until=now + timedelta(minutes=1))
+            open_ones = storage.count_dead_letters(DeadLetterFilter())
+        except (StorageError, IncompatibleData) as error:
+            return {"executions_24h": None, "types_24h": None, "dead_letter_count": None, "storage_error": str(error)}
+        return {
+            "executions_24h": _figures(statistics.overall),
+            "types_24h": {name: _figures(one) for name, one in sorted(statistics.by_type.items())},
+            "dead_letter_count": open_ones,
+        }
 
 
 def _figures(statistics: TypeStatistics) -> dict[str, Any]:

@@ -7,7 +7,8 @@ nothing is lost and nobody is slowed down: the outbox waits.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,16 +22,20 @@ from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import RecordPolicy, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["Recorder"]
 
 _log = logging.getLogger("jobqueue.recorder")
 _BATCH: Final = 2_000
+_KINDS: Final[tuple[OutboxKind, ...]] = ("dead", "history")
+"""Dead letters first: history may be dropped when there is too much of it."""
 _POLL: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 _TIDY: Final = 60.0
 """Seconds between two times that it tidies up, and between two warnings that it is behind."""
+_TIDY_SOON: Final = 15.0
+"""The same after it has failed, or while the outbox is full."""
 _PRUNE_STEP: Final = 1_000
 _REQUEUE_OVERDUE: Final = timedelta(seconds=30)
 _BEHIND: Final = timedelta(seconds=60)
@@ -46,16 +51,22 @@ class Recorder:
         storage: Where to.
         record: Which executions become rows.
         retention: How long rows are kept.
+        clock: This host's; rows are old only if it says so too.
     """
 
     broker: Broker
     storage: Storage
     record: RecordPolicy = "all"
     retention: timedelta = timedelta(days=30)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _pause: float = _POLL
+    _sizes: dict[OutboxKind, int] = attrs.field(factory=dict)
+    """How many rows to move at once: fewer after storage has not managed."""
     _tidy_at: float = float("-inf")
     _is_tidy: bool = True
     """False while tidying up fails: that is said once."""
+    _is_drained: bool = False
+    """Whether the outbox was empty when it was last read."""
     _is_behind: bool = False
     _dropped: int | None = None
     """How many rows the broker had dropped when it was last asked."""
@@ -75,21 +86,35 @@ class Recorder:
             StorageError: Storage is away; what was not moved waits on.
         """
         moved = 0
-        kinds: tuple[OutboxKind, ...] = ("dead", "history")
-        for kind in kinds:
+        for kind in _KINDS:
             while step := self._move(kind):
                 moved += step
         return moved
 
     def tidy(self) -> None:
-        """Finish dead letter retries that were left half done, and forget rows past their retention. Raises as :meth:`record_waiting`."""
+        """Forget rows past their retention, and finish dead letter retries that were left half done. Raises as :meth:`record_waiting`."""
+        self._forget()
+        self._finish_requeues()
+
+    def _forget(self) -> None:
+        # By both clocks: a broker whose clock has jumped ahead must not make all history old.
+        before = min(self.broker.now(), self.clock()) - self.retention
+        while self.storage.prune_executions(before, _PRUNE_STEP) == _PRUNE_STEP:
+            pass
+        while self.storage.prune_dead_letters(before, _PRUNE_STEP) == _PRUNE_STEP:
+            pass
+
+    def _finish_requeues(self) -> None:
+        """Only once the outbox is empty: what has become of a job may still be in it."""
         now = self.broker.now()
         for letter in self.storage.stale_requeues(now - _REQUEUE_OVERDUE, _PRUNE_STEP):
             # Nothing can requeue it any more (its not_after has passed), so what the broker says now stays true.
             job = self.broker.get([letter.job.id])[0]
             if job is None:
-                # Never retried, or retried, finished and forgotten: then history has a later run.
-                untouched = all(run.run <= letter.job.run for run in self.storage.job_executions(letter.job.id))
+                # Never retried, or retried, finished and forgotten: then there is a later death, or history has a later run.
+                latest = self.storage.dead_letter(letter.job.id)
+                has_died_again = latest is not None and latest.job.deaths > letter.job.deaths
+                untouched = not has_died_again and all(run.run <= letter.job.run for run in self.storage.job_executions(letter.job.id))
             else:
                 untouched = job.state is JobState.DEAD and job.deaths == letter.job.deaths
             self.storage.finish_requeues([(letter.job.id, letter.job.deaths)], now=now, requeued=not untouched)
@@ -97,43 +122,50 @@ class Recorder:
                 "finished a dead letter retry that was left half done",
                 extra={"fields": {"job_id": letter.job.id, "death": letter.job.deaths, "requeued": not untouched}},
             )
-        before = now - self.retention
-        while self.storage.prune_executions(before, _PRUNE_STEP) == _PRUNE_STEP:
-            pass
-        while self.storage.prune_dead_letters(before, _PRUNE_STEP) == _PRUNE_STEP:
-            pass
 
     def _step(self) -> bool:
         """Move one batch of each kind; True when the outbox was nearly empty, so that there is time for a pause."""
         self._tidy_when_due()
-        try:
-            moved = max(self._move("dead"), self._move("history"))
-        except (BrokerError, StorageError) as error:
+        fullest, failure = 0.0, None
+        # Each by itself: dead letters that storage does not manage must not keep history from it.
+        for kind in _KINDS:
+            try:
+                fullest = max(fullest, self._move(kind) / self._size(kind))
+                self._sizes[kind] = min(self._size(kind) * 2, _BATCH)
+            except (BrokerError, StorageError) as error:
+                # Perhaps it was too much for the time that storage is given.
+                self._sizes[kind] = max(self._size(kind) // 2, 1)
+                failure = error
+        if failure is not None:
             if self._pause == _POLL:
-                level = logging.ERROR if isinstance(error, IncompatibleData) else logging.WARNING
-                _log.log(level, "recording waits: %s", error)
+                level = logging.ERROR if isinstance(failure, IncompatibleData) else logging.WARNING
+                _log.log(level, "recording waits: %s", failure)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             return True
         if self._pause != _POLL:
             _log.info("recording goes on")
         self._pause = _POLL
-        return moved < _BATCH
+        self._is_drained = fullest < 1
+        return self._is_drained
+
+    def _size(self, kind: OutboxKind) -> int:
+        return self._sizes.get(kind, _BATCH)
 
     def _tidy_when_due(self) -> None:
         # Before the first batch too: what it writes goes into partitions that were made ahead.
         if monotonic() < self._tidy_at:
             return
-        try:
-            self._watch_lag()
-            self.tidy()
-        except (BrokerError, StorageError) as error:
-            if self._is_tidy:
-                _log.warning("tidying up waits: %s", error)
-            self._is_tidy = False
-            self._tidy_at = monotonic() + _LONGEST_PAUSE
-            return
-        self._is_tidy = True
-        self._tidy_at = monotonic() + _TIDY
+        parts = (self._watch_lag, self._forget, self._finish_requeues if self._is_drained else lambda: None)
+        failure = None
+        for part in parts:
+            try:
+                part()
+            except (BrokerError, StorageError) as error:
+                failure = error
+        if failure is not None and self._is_tidy:
+            _log.warning("tidying up waits: %s", failure)
+        self._is_tidy = failure is None
+        self._tidy_at = monotonic() + (_TIDY if self._is_tidy and self._is_drained else _TIDY_SOON)
 
     def _watch_lag(self) -> None:
         lag = self.broker.outbox_lag()
@@ -149,7 +181,7 @@ class Recorder:
         self._is_behind = is_behind
 
     def _move(self, kind: OutboxKind) -> int:
-        batch = self.broker.outbox(kind, _BATCH)
+        batch = self.broker.outbox(kind, self._size(kind))
         if not batch.receipt:
             return 0
         rows: Sequence[Any]

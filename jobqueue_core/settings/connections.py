@@ -51,6 +51,8 @@ def choose_connections(draft: Draft, plugins: Plugins, environ: Mapping[str, str
             home = _Home(part, _settle_url(draft, kind, part, others=parts.values()))
         elif home.url is not None:
             draft.set(kind, "url", home.url)
+        if kind == "storage" and "migrate_url" in draft.table(kind):
+            _settle_url(draft, kind, part, others=parts.values(), key="migrate_url")
 
 
 def _read_variables(draft: Draft, kind: Kind, parts: Mapping[str, Part], environ: Mapping[str, str]) -> None:
@@ -89,34 +91,34 @@ def _choose(draft: Draft, kind: Kind, parts: Mapping[str, Part], plugins: Plugin
     return parts[name]
 
 
-def _settle_url(draft: Draft, kind: Kind, part: Part, *, others: Iterable[Part]) -> str | None:
-    """Complete the url of *part*; None when it cannot be used, and then the draft says why."""
-    url = draft.table(kind).get("url", part.default_url)
+def _settle_url(draft: Draft, kind: Kind, part: Part, *, others: Iterable[Part], key: str = "url") -> str | None:
+    """Complete the url of *part* in *key*; None when it cannot be used, and then the draft says why."""
+    url = draft.table(kind).get(key, part.default_url)
     if url is None:
         variable = f", or set {part.url_variable}" if part.url_variable else ""
-        draft.refuse(kind, "url", f"is required for the {kind} {part.name!r}: give it in the config file{variable}")
+        draft.refuse(kind, key, f"is required for the {kind} {part.name!r}: give it in the config file{variable}")
     if not isinstance(url, str):
         return None  # if it was given, the section says so
     scheme = scheme_of(url)
     alias = part.url_aliases.get(scheme or "")
     if scheme and alias:
         url, scheme = alias + url.removeprefix(scheme), alias
-    draft.set(kind, "url", url)
+    draft.set(kind, key, url)
     if scheme not in part.schemes:
         schemes = ", ".join(f"{one}://" for one in (*part.schemes, *part.url_aliases))
         fitting = next((f'; {kind}.plugin = "{one.name}" takes this one' for one in others if _takes(one, scheme)), "")
-        draft.refuse(kind, "url", f"must be a url that the {kind} {part.name!r} takes: {schemes}{fitting}")
+        draft.refuse(kind, key, f"must be a url that the {kind} {part.name!r} takes: {schemes}{fitting}")
         return None
     if scheme == _DEFAULT:
         try:
             url = absolute_sqlite_url(url, draft.file.folder)
         except ValueError as error:
-            draft.refuse(kind, "url", str(error))
+            draft.refuse(kind, key, str(error))
             return None
-        draft.set(kind, "url", url)
+        draft.set(kind, key, url)
     problems = part.url_problems(url)
     for problem in problems:
-        draft.refuse(kind, "url", problem)
+        draft.refuse(kind, key, problem)
     return None if problems else url
 
 

@@ -122,7 +122,7 @@ def _storage_away(app: App) -> list[str]:
     try:
         app.plugins.storage(name).probe(app.settings)
     except StorageError as error:
-        return [f"storage does not answer, what happens waits in the broker: {error}"]
+        return [f"storage cannot be used yet, and what happens waits in the broker: {error}"]
     return []
 
 

@@ -114,9 +114,7 @@ def retry(cli: Cli, /, ids: tuple[str, ...], *, every: bool, payload: Payload | 
         replaced = {} if payload is None else {"payload": payload.value}
         _each(cli, ids, lambda job_id: cli.operations.retry_dead_letter(job_id, **replaced).to_dict(), "job {} lives again")
         return
-    with cli.progress("retrying dead letters") as update:
-        result = cli.operations.retry_dead_letters(wanted, dry_run=dry_run, progress=lambda step: update(step.done + step.skipped, step.matched))
-    cli.answer(result.to_dict(), _bulk_text(result, "retried"))
+    _in_bulk(cli, cli.operations.retry_dead_letters, wanted, dry_run=dry_run, doing="retrying", done="retried")
 
 
 @dlq.command()
@@ -136,9 +134,7 @@ def delete(cli: Cli, /, ids: tuple[str, ...], *, every: bool, dry_run: bool, yes
     if not dry_run:
         matched = cli.operations.discard_dead_letters(wanted, dry_run=True).matched
         cli.confirm(f"Discard {counted(matched, 'dead letter')}?", yes=yes)
-    with cli.progress("discarding dead letters") as update:
-        result = cli.operations.discard_dead_letters(wanted, dry_run=dry_run, progress=lambda step: update(step.done + step.skipped, step.matched))
-    cli.answer(result.to_dict(), _bulk_text(result, "discarded"))
+    _in_bulk(cli, cli.operations.discard_dead_letters, wanted, dry_run=dry_run, doing="discarding", done="discarded")
 
 
 def _wanted(cli: Cli, narrowing: Mapping[str, Any], *, state: DeadLetterState | None = DeadLetterState.OPEN) -> DeadLetterFilter:
@@ -192,8 +188,29 @@ def _discard(cli: Cli, job_id: str) -> dict[str, Any]:
     return cli.operations.dead_letter(job_id).to_dict()
 
 
+def _in_bulk(cli: Cli, act: Callable[..., BulkResult], wanted: DeadLetterFilter, *, dry_run: bool, doing: str, done: str) -> None:
+    """Act in steps, show how far it has come, and say so too when it is broken off."""
+    latest: BulkResult | None = None
+
+    def step(result: BulkResult) -> None:
+        nonlocal latest
+        latest = result
+        update(result.done + result.skipped, result.matched)
+
+    try:
+        with cli.progress(f"{doing} dead letters") as update:
+            result = act(wanted, dry_run=dry_run, progress=step)
+    except BaseException:
+        so_far = 0 if latest is None else latest.done
+        cli.note(f"{done} {so_far} before it was broken off; what was under way is settled within two minutes: then repeat the command for the rest")
+        raise
+    cli.answer(result.to_dict(), _bulk_text(result, done))
+
+
 def _bulk_text(result: BulkResult, verb: str) -> str:
     if result.dry_run:
         return f"{counted(result.matched, 'dead letter')} would be {verb}"
+    rest = result.matched - result.done - result.skipped
+    others = f"; {rest} were not open any more when it was their turn" if rest > 0 else ""
     skipped = f", skipped {result.skipped} (acted on meanwhile, or their unique key is taken)" if result.skipped else ""
-    return f"{verb} {result.done} of {counted(result.matched, 'dead letter')}{skipped}"
+    return f"{verb} {result.done} of {counted(result.matched, 'dead letter')}{skipped}{others}"

@@ -60,14 +60,16 @@ class _WithoutBroker:
 
 def _examine_all(checks: Iterable[Check], app: App, *, fix: bool) -> Iterator[tuple[Check, list[Finding]]]:
     seen: Any = app
-    is_said = False
+    said: set[str] = set()
     for check in checks:
         try:
-            yield check, _examine(check, seen, fix=fix)
+            found = _examine(check, seen, fix=fix)
         except BrokerUnavailable as error:
             seen = _WithoutBroker(app, error)
-            yield check, [] if is_said else [Finding(level="error", text=str(error))]
-            is_said = True
+            found = [Finding(level="error", text=str(error))]
+        # Of a storage that is away each check that asks it would say the same.
+        yield check, [one for one in found if one.level != "error" or one.text not in said]
+        said.update(one.text for one in found)
 
 
 def _examine(check: Check, app: App, *, fix: bool) -> list[Finding]:

@@ -16,4 +16,8 @@ __all__ = ["stats"]
 @click.pass_obj
 def stats(cli: Cli) -> None:
     """Show the whole in numbers: jobs now, executions of the last 24 hours, dead letters, how far history is behind."""
-    cli.show(cli.operations.stats())
+    figures = cli.operations.stats()
+    cli.show(figures)
+    if "storage_error" in figures:
+        cli.note(f"error: {figures['storage_error']}")
+        cli.fail()

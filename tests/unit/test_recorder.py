@@ -33,10 +33,12 @@ class Storage:
         self.poison: set[str] = set()
         self.calls = 0
         self.on_call: Callable[[str], object] = lambda _name: None
+        self.most = 10_000
+        self.refuses_letters = False
 
     def _check(self, ids: Sequence[str]) -> None:
         self.calls += 1
-        if self.away:
+        if self.away or len(ids) > self.most:
             raise StorageUnavailable("away")
         if self.poison.intersection(ids):
             raise StorageRejected("poison")
@@ -47,6 +49,8 @@ class Storage:
         self._storage.record_executions(executions, record=record)
 
     def record_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        if self.refuses_letters:
+            raise StorageUnavailable("too slow")
         self._check([one.job.id for one in dead_letters])
         self._storage.record_dead_letters(dead_letters)
 
@@ -66,7 +70,7 @@ class Desk:
         self.recorder = self.another()
 
     def another(self, **options: Any) -> Recorder:
-        return Recorder(broker=self.broker, storage=self.storage, **options)  # type: ignore[arg-type]  # by delegation
+        return Recorder(broker=self.broker, storage=self.storage, clock=self.clock, **options)  # type: ignore[arg-type]  # by delegation
 
     def run(self, count: int, *, dying: bool = False) -> list[str]:
         """Let jobs run, and return their ids in the order of their records."""
@@ -266,6 +270,75 @@ def test_rows_past_their_retention_are_forgotten_and_open_dead_letters_never(des
     desk.clock.advance(timedelta(days=31))
     desk.another(retention=timedelta(days=30)).tidy()
     assert (desk.recorded(), len(desk.letters())) == ([], 1)
+
+
+def test_a_broker_whose_clock_has_jumped_ahead_makes_nothing_old(desk: Desk) -> None:
+    ids = desk.run(5)
+    desk.recorder.record_waiting()
+    desk.recorder.clock = lambda: now
+    now = desk.clock()
+    desk.clock.advance(timedelta(days=365))
+    desk.recorder.tidy()
+    assert sorted(desk.recorded()) == sorted(ids)
+
+
+def test_a_retry_whose_run_still_waits_in_the_outbox_is_not_opened_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobqueue_core.recorder._TIDY_SOON", 0.01)
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    desk.run(0)
+    desk.storage.away = True
+    desk.recorder.run(_stopped())
+    desk.clock.advance(timedelta(days=2))
+    desk.broker.prune(100)
+    assert desk.broker.get([letter.job.id]) == [None], "the broker has forgotten it"
+    desk.storage.away = False
+    recorder = desk.another()
+    stop = Stop()
+    thread = threading.Thread(target=recorder.run, args=(stop,))
+    thread.start()
+    _until(lambda: state(desk, letter) is not DeadLetterState.REQUEUEING)
+    stop.request()
+    thread.join(10)
+    assert state(desk, letter) is DeadLetterState.REQUEUED
+
+
+@pytest.mark.parametrize("record", ["failures", "none"])
+def test_a_retry_whose_job_died_again_and_is_forgotten_is_known_as_done_whatever_is_recorded(desk: Desk, record: Any) -> None:
+    recorder = desk.recorder = desk.another(record=record)
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    desk.run(0, dying=True)
+    recorder.record_waiting()
+    desk.clock.advance(timedelta(days=2))
+    desk.broker.prune(100)
+    recorder.tidy()
+    states = [one.state for one in desk.storage.dead_letters(DeadLetterFilter(state=None), cursor=None, offset=0, limit=5).dead_letters]
+    assert states == [DeadLetterState.OPEN, DeadLetterState.REQUEUED]
+
+
+def test_what_storage_does_not_manage_at_once_is_moved_in_smaller_parts(desk: Desk) -> None:
+    ids = desk.run(300)
+    desk.storage.most = 20
+    stop = Stop()
+    recorder = desk.another()
+    recorder._pause = 0.01
+    for _ in range(60):
+        recorder._step()
+    assert sorted(desk.recorded()) == sorted(ids)
+    stop.request()
+
+
+def test_dead_letters_that_storage_does_not_manage_keep_no_history_back(desk: Desk) -> None:
+    ids = desk.run(3)
+    dying = desk.run(2, dying=True)
+    desk.storage.refuses_letters = True
+    desk.recorder.run(_stopped())
+    assert sorted(desk.recorded()) == sorted(ids + dying)
+    assert desk.letters() == []
+    desk.storage.refuses_letters = False
+    desk.recorder.run(_stopped())
+    assert sorted(desk.letters()) == sorted(dying)
 
 
 # As a service --------------------------------------------------------------------------------------------------------------------------
