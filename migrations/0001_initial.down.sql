@@ -2,6 +2,7 @@
 DROP TABLE job_schedule_ticks;
 DROP TABLE job_schedules;
 DROP TABLE dead_letter_queue;
+DROP TABLE dead_letters_refused;
 DROP TABLE dead_letter_counts;
 DROP FUNCTION jobqueue_count_dead_letters;
 DROP TABLE job_execution_durations;

@@ -38,43 +38,54 @@ CREATE TABLE job_executions_default PARTITION OF job_executions DEFAULT;
 -- The partitions that were made: their names say from when to when they reach, in hours of UTC.
 CREATE FUNCTION jobqueue_partitions() RETURNS TABLE (name text, starts_at timestamptz, ends_at timestamptz)
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC' AS $$
-    SELECT relname::text, to_timestamp(split_part(relname, '_', 3), 'YYYYMMDDHH24'), to_timestamp(split_part(relname, '_', 4), 'YYYYMMDDHH24')
-    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    SELECT
+        relname::text,
+        pg_catalog.to_timestamp(pg_catalog.split_part(relname::text, '_', 3), 'YYYYMMDDHH24'),
+        pg_catalog.to_timestamp(pg_catalog.split_part(relname::text, '_', 4), 'YYYYMMDDHH24')
+    FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = 'job_executions'::regclass AND relname ~ '^job_executions_[0-9]{10}_[0-9]{10}$'
     ORDER BY relname
 $$;
 
--- Make the partition from starts_at to ends_at (whole hours); false when it is there. Runs as its owner, so that whoever records needs no DDL rights.
+-- The next two run as their owner, so that whoever records needs no DDL rights. Every function in them is named with its schema: somebody who may
+-- make functions in ours could otherwise offer one that fits better.
+
+-- Make the partition from starts_at to ends_at (whole hours); false when it is there.
 CREATE FUNCTION jobqueue_add_partition(starts_at timestamptz, ends_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET timezone = 'UTC' SET lock_timeout = '2s' AS $$
 DECLARE
-    partition text := 'job_executions_' || to_char(starts_at, 'YYYYMMDDHH24') || '_' || to_char(ends_at, 'YYYYMMDDHH24');
+    partition text := 'job_executions_' || pg_catalog.to_char(starts_at, 'YYYYMMDDHH24') || '_' || pg_catalog.to_char(ends_at, 'YYYYMMDDHH24');
 BEGIN
-    PERFORM pg_advisory_xact_lock('job_executions'::regclass::oid::bigint);
-    IF to_regclass(quote_ident(partition)) IS NOT NULL THEN
+    IF pg_catalog.date_trunc('hour', starts_at) <> starts_at OR pg_catalog.date_trunc('hour', ends_at) <> ends_at OR ends_at <= starts_at THEN
+        RAISE EXCEPTION 'a partition reaches from one whole hour to a later one, not from % to %', starts_at, ends_at;
+    END IF;
+    PERFORM pg_catalog.pg_advisory_xact_lock('job_executions'::regclass::oid::bigint);
+    IF pg_catalog.to_regclass(pg_catalog.quote_ident(partition)) IS NOT NULL THEN
         RETURN false;
     END IF;
     LOCK TABLE job_executions_default IN ACCESS EXCLUSIVE MODE;
-    EXECUTE format('CREATE TABLE %I (LIKE job_executions INCLUDING ALL)', partition);
-    EXECUTE format(
+    EXECUTE pg_catalog.format('CREATE TABLE %I (LIKE job_executions INCLUDING ALL)', partition);
+    EXECUTE pg_catalog.format(
         'WITH moved AS (DELETE FROM job_executions_default WHERE finished_at >= %L AND finished_at < %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
         starts_at, ends_at, partition
     );
-    EXECUTE format('ALTER TABLE job_executions ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition, starts_at, ends_at);
+    EXECUTE pg_catalog.format('ALTER TABLE job_executions ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition, starts_at, ends_at);
     RETURN true;
 END
 $$;
 
--- Drop the oldest partition if all of it is before that; its name, or NULL.
+-- Drop the oldest partition if all of it is before that; its name, or NULL. It hardly waits for those who read: others would wait behind it.
 CREATE FUNCTION jobqueue_drop_partition(before timestamptz) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET timezone = 'UTC' SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
 DECLARE
     partition text;
 BEGIN
-    PERFORM pg_advisory_xact_lock('job_executions'::regclass::oid::bigint);
+    IF NOT pg_catalog.pg_try_advisory_xact_lock('job_executions'::regclass::oid::bigint) THEN
+        RETURN NULL;
+    END IF;
     SELECT name INTO partition FROM jobqueue_partitions() WHERE ends_at <= before ORDER BY ends_at LIMIT 1;
     IF partition IS NOT NULL THEN
-        EXECUTE format('DROP TABLE %I', partition);
+        EXECUTE pg_catalog.format('DROP TABLE %I', partition);
     END IF;
     RETURN partition;
 END
@@ -155,6 +166,16 @@ CREATE INDEX dead_letter_queue_by_type_and_queue ON dead_letter_queue (state, ty
 CREATE INDEX dead_letter_queue_by_fingerprint ON dead_letter_queue (state, fingerprint, died_at, job_id, death);
 CREATE INDEX dead_letter_queue_by_kind ON dead_letter_queue (state, fingerprint, type, queue, died_at, job_id, death);
 CREATE INDEX dead_letter_queue_requeueing ON dead_letter_queue (requeueing_at) WHERE state = 'requeueing';
+
+-- Dead letters that the table above refuses, by a constraint that somebody has added, say: tried again each minute, and never forgotten.
+CREATE TABLE dead_letters_refused (
+    job_id text COLLATE "C" NOT NULL,
+    death bigint NOT NULL,
+    died_at timestamptz NOT NULL,
+    problem text NOT NULL,
+    record bytea NOT NULL,                   -- the whole dead letter: a format number, then msgpack
+    PRIMARY KEY (job_id, death)
+);
 
 -- How many dead letters there are of each kind, kept by the triggers below, so that nobody counts rows.
 CREATE TABLE dead_letter_counts (

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from jobqueue_core.checks import Check, Finding
 from jobqueue_core.errors import BrokerError
 
+from .dead_letters import refused
+from .migrations_on_disk import bundled
 from .statements import statement
 from .storage import PostgresStorage
 
@@ -36,25 +38,27 @@ def _check(app: App, _fix: bool) -> list[Finding]:  # noqa: FBT001 - the signatu
     storage = app.storage
     if not isinstance(storage, PostgresStorage):
         return []
+    pooled = storage.connections.pooled
     with storage.connections.transaction() as connection:
-        found = [*_server(connection), *_rights(connection, pooled=storage.connections.pooled)]
-    if any(one.level == "error" for one in found):
+        missing = _rights(connection, pooled=pooled)
+        found = [*_server(connection, pooled=pooled), *missing]
+    if missing:
         return found
     try:
         now = app.broker.now()
     except BrokerError:
         return found  # which is said elsewhere; without its clock nobody knows what is late
     with storage.connections.transaction() as connection:
-        found += _partitions(connection, now)
+        found += [*_partitions(connection, now), *_refused(connection)]
     return [*found, *_requeues(storage, now)]
 
 
-def _server(connection: Connection) -> Iterable[Finding]:
+def _server(connection: Connection, *, pooled: bool) -> Iterable[Finding]:
     row = connection.execute(statement("checks_server")).fetchone()
     if row is None:
         return
-    version, role, is_superuser, has_tls, is_local, fsync, commit, most, used, is_standby = row
-    yield Finding(level="ok", text=f"PostgreSQL {version}, role {role}, {'with' if has_tls else 'without'} TLS; the schema is right")
+    version, role, is_superuser, has_tls, is_local, fsync, commit, most, used, is_standby, pid = row
+    yield Finding(level="ok", text=f"PostgreSQL {version}, role {role}, {'with' if has_tls else 'without'} TLS")
     if is_standby:
         yield Finding(level="error", text="the server is a standby, and takes no writes", remedy="give [storage] url the primary")
     if is_superuser:
@@ -62,20 +66,36 @@ def _server(connection: Connection) -> Iterable[Finding]:
     if not has_tls and not is_local:
         yield Finding(level="warning", text="the connection crosses the network without TLS", remedy="add ?sslmode=verify-full to [storage] url")
     if not fsync:
-        yield Finding(level="error", text="fsync is off: a crash of the machine may destroy the database", remedy="turn it on in postgresql.conf")
+        yield Finding(level="warning", text="fsync is off: a crash of the machine may destroy the database", remedy="turn it on in postgresql.conf")
     if commit == "off":
         text = "synchronous_commit is off: a crash of the server forgets dead letters that the broker has let go"
         yield Finding(level="warning", text=text, remedy=f"ALTER ROLE {role} SET synchronous_commit = on")
+    # A pooler tells its clients a process of its own making.
+    if pid != connection.info.backend_pid and not pooled:
+        text = "the connection leads through a pooler, and [storage] pooled is not set"
+        yield Finding(level="warning", text=text, remedy="set it, unless the pooler keeps a session for each client (docs/postgres.md)")
     if used > most * _NEARLY:
         text = f"{used} of max_connections = {most} are used"
         yield Finding(level="warning", text=text, remedy="raise it, or put a pooler before it and set [storage] pooled")
 
 
-def _rights(connection: Connection, *, pooled: bool) -> Iterable[Finding]:
+def _migrations(connection: Connection) -> Iterable[Finding]:
+    applied = {version: (name, checksum) for version, name, checksum, *_ in connection.execute(statement("migrations_list")).fetchall()}
+    for version, one in bundled().items():
+        if version in applied and applied[version][1] != one.checksum:
+            text = f"migration {one.label} was applied from another file than this release has: the schema may be another"
+            yield Finding(level="error", text=text, remedy="restore the file that was applied, or drop the schema and run: jobqueue migrate")
+    for version in sorted(applied.keys() - bundled().keys()):
+        text = f"the schema has migration {version:04}_{applied[version][0]} of a newer release, which says that this one can work on it"
+        yield Finding(level="ok", text=text, remedy="upgrade jobqueue here too")
+
+
+def _rights(connection: Connection, *, pooled: bool) -> list[Finding]:
     missing = [row[0] for row in connection.execute(statement("checks_rights"), {"pooled": pooled}).fetchall()]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        yield Finding(level="error", text=f"the role lacks {shown}", remedy="GRANT it: docs/postgres.md has the statements")
+    if not missing:
+        return []
+    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return [Finding(level="error", text=f"the role lacks {shown}", remedy="GRANT it: docs/postgres.md has the statements")]
 
 
 def _partitions(connection: Connection, now: datetime) -> Iterable[Finding]:
@@ -87,6 +107,13 @@ def _partitions(connection: Connection, now: datetime) -> Iterable[Finding]:
         count = f"{strays} or more" if strays >= _MANY else str(strays)
         remedy = "none as long as they are few: a recorder forgets them with time"
         yield Finding(level="ok", text=f"{count} executions are in no partition", remedy=remedy)
+
+
+def _refused(connection: Connection) -> Iterable[Finding]:
+    count, problem = refused(connection)
+    if count:
+        text = f"{count} dead letters are kept aside, for their table refuses them: {problem}"
+        yield Finding(level="error", text=text, remedy="mend that (a constraint?): a recorder tries them again each minute")
 
 
 def _requeues(storage: PostgresStorage, now: datetime) -> Iterable[Finding]:

@@ -19,8 +19,8 @@ from psycopg.rows import TupleRow
 
 from jobqueue_core.errors import StorageUnavailable
 
-from .addresses import described
-from .faults import storage_fault
+from .addresses import described, parameters
+from .faults import bare, storage_fault
 from .schema import check_schema
 from .statements import statement
 
@@ -99,12 +99,17 @@ class Connections:
         try:
             with self._held() as connection:
                 connection.answer_within = allowed.total_seconds() + _MARGIN
-                with connection.transaction():
-                    if self.pooled or timeout is not None:
-                        self._set_up(connection, allowed, local=True)
-                    yield connection
+                try:
+                    with connection.transaction():
+                        if self.pooled or timeout is not None:
+                            self._set_up(connection, allowed, local=True)
+                        yield connection
+                except BaseException:
+                    # Whether the session still has its table nobody knows: it is looked for again.
+                    connection.has_incoming = False
+                    raise
         except (psycopg.Error, UnicodeEncodeError) as error:
-            raise storage_fault(self.where, error) from error
+            raise storage_fault(self.where, error) from bare(error)
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back."""
@@ -162,8 +167,11 @@ class Connections:
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-        } | psycopg.conninfo.conninfo_to_dict(self._url)
+        } | parameters(self._url)
         connection = Connection.connect(**options, autocommit=True, prepare_threshold=None if self.pooled else 3)
+        # What a role's settings might say otherwise, and the statements rely on.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        connection.read_only = False
         connection.pooled = self.pooled
         try:
             connection.answer_within = self._timeout.total_seconds() + _MARGIN

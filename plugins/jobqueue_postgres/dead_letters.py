@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ from jobqueue_core.errors import InvalidJob, StorageRejected
 from jobqueue_core.job import decode_job, encode_job
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage
 
+from .faults import REFUSED
 from .filters import filtered
 from .statements import statement
 from .texts import escaped, indexed, payload_columns, payload_of, unescaped
@@ -25,34 +27,96 @@ from .times import cursor_instant, instant_of_cursor
 if TYPE_CHECKING:
     from .connections import Connection
 
-__all__ = ["begin_requeues", "count", "discard", "finish_requeues", "groups", "latest", "page", "prune", "record", "stale"]
+__all__ = [
+    "begin_requeues",
+    "count",
+    "discard",
+    "finish_requeues",
+    "groups",
+    "latest",
+    "page",
+    "prune",
+    "record",
+    "refused",
+    "retry_refused",
+    "stale",
+]
 
 _DONE: Final = (DeadLetterState.REQUEUED, DeadLetterState.DISCARDED)
 _MOST_DEATH: Final = 2**31 - 1
 _STATEMENT_BYTES: Final = 32 << 20
 """What one statement brings, roughly: a server takes no more than 1 GB at once."""
 
+_FORMAT: Final = b"\x01"
+"""The first byte of a record of the table ``dead_letters_refused``: the number of its format."""
+
+_log = logging.getLogger("jobqueue.postgres")
 _json = msgspec.json.Encoder()
+_encoder = msgspec.msgpack.Encoder()
+_whole = msgspec.msgpack.Decoder(DeadLetter)
 
 
 # Storing -------------------------------------------------------------------------------------------------------------------------------
 
 
 def record(connection: Connection, letters: Sequence[DeadLetter]) -> None:
-    """See ``DeadLetters.record_dead_letters``."""
+    """See ``DeadLetters.record_dead_letters``. One that comes alone is never refused: what the table does not take is put aside."""
+    if len(letters) == 1:
+        _record_alone(connection, letters[0])
+        return
     for some in _by_size(letters):
-        rows = [_row(letter, payload_columns(letter.job.payload_json)) for letter in some]
-        if len(letters) > 1:
-            _add(connection, rows)
-            continue
+        _add(connection, [_row(letter, payload_columns(letter.job.payload_json)) for letter in some])
+
+
+def _record_alone(connection: Connection, letter: DeadLetter) -> None:
+    problem = _refusal(connection, letter)
+    if problem is None:
+        return
+    _log.error("a dead letter is refused, and kept aside: %s", problem, extra={"fields": {"job_id": letter.job.id, "death": letter.job.deaths}})
+    bound = {
+        "job_id": indexed(letter.job.id),
+        "death": letter.job.deaths,
+        "died_at": letter.died_at,
+        "problem": escaped(problem),
+        "record": _FORMAT + _encoder.encode(letter),
+    }
+    connection.execute(statement("dead_letters_refused_add"), bound)
+
+
+def _refusal(connection: Connection, letter: DeadLetter) -> str | None:
+    """Store one dead letter; None when it is stored, else why the table does not take it."""
+    payload = letter.job.payload_json
+    problem = ""
+    # What PostgreSQL does not take for JSON (nested too deep, say) is kept all the same: as bytes.
+    for columns in (payload_columns(payload), (None, payload)):
         try:
             with connection.transaction():
-                _add(connection, rows)
+                _add(connection, [_row(letter, columns)])
+        except StorageRejected as error:
+            problem = str(error)
         except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] not in ("22", "54"):
+            if (error.sqlstate or "")[:2] not in REFUSED:
                 raise
-            # What PostgreSQL does not take for JSON (nested too deep, say) is kept all the same: as bytes.
-            _add(connection, [_row(letters[0], (None, letters[0].job.payload_json))])
+            problem = error.diag.message_primary or type(error).__name__
+        else:
+            return None
+    return problem
+
+
+def retry_refused(connection: Connection, limit: int) -> int:
+    """Try up to *limit* dead letters again that were refused; says how many are stored now."""
+    stored = 0
+    for job_id, death, found in connection.execute(statement("dead_letters_refused_some"), {"limit": limit}).fetchall():
+        if found[:1] == _FORMAT and _refusal(connection, _whole.decode(found[1:])) is None:
+            connection.execute(statement("dead_letters_refused_forget"), {"job_id": job_id, "death": death})
+            stored += 1
+    return stored
+
+
+def refused(connection: Connection) -> tuple[int, str | None]:
+    """How many dead letters are kept aside, and why the latest."""
+    row = connection.execute(statement("dead_letters_refused_count")).fetchone()
+    return (0, None) if row is None else (row[0], unescaped(row[1]))
 
 
 def _by_size(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:

@@ -8,9 +8,9 @@ import psycopg
 
 from jobqueue_core.errors import IncompatibleData, JobQueueError, StorageRejected, StorageUnavailable
 
-__all__ = ["storage_fault"]
+__all__ = ["REFUSED", "bare", "storage_fault"]
 
-_REFUSED: Final = ("22", "23", "54")
+REFUSED: Final = ("22", "23", "54")
 """SQLSTATE classes that speak of the rows: data exception, integrity constraint violation, program limit exceeded."""
 _ALIEN: Final = frozenset({"42P01", "42703", "42883", "42704", "3F000", "42P10", "42804"})
 """A table, column, function, type, schema or index that should be there is not, or is another."""
@@ -27,11 +27,21 @@ def storage_fault(where: str, error: psycopg.Error | UnicodeEncodeError) -> JobQ
     if isinstance(error, UnicodeEncodeError):
         return StorageRejected(f"{where}: cannot be written down: {text}")
     state = error.sqlstate or ""
-    if state[:2] in _REFUSED or (not state and isinstance(error, psycopg.DataError)):
+    if state == "23514" and error.diag.constraint_name is None:
+        # Not the row's fault: a partition for it was made while it waited for the default one.
+        return StorageUnavailable(f"{where}: {text}: try again")
+    if state[:2] in REFUSED or (not state and isinstance(error, psycopg.DataError)):
         return StorageRejected(f"{where}: {text}")
     if state in _ALIEN:
-        return IncompatibleData(f"{where}: not as this release made it ({text}): see 'jobqueue migrate --status'")
+        return IncompatibleData(
+            f"{where}: not as this release made it ({text}): was it changed by hand? Restore it, or drop its schema and run 'jobqueue migrate'"
+        )
     return StorageUnavailable(f"{where}: {text}{_remedy(state)}")
+
+
+def bare(error: Exception) -> Exception:
+    """*error* without its details: they repeat the row, and a cause is printed with a traceback."""
+    return type(error)(_text(error)) if isinstance(error, psycopg.Error) else error
 
 
 def _text(error: Exception) -> str:
@@ -50,6 +60,8 @@ def _remedy(state: str) -> str:
         case "53300":
             return ": raise max_connections, or put a pooler before it and set [storage] pooled"
         case "25006":
-            return ": this is a standby; give [storage] url the primary, or target_session_attrs=read-write"
+            return ": it is a standby, or default_transaction_read_only is set; give [storage] url the primary, or target_session_attrs=read-write"
+        case "55P03":
+            return ": somebody else uses the table for long; pg_stat_activity and pg_locks say who; try again"
         case _:
             return ""

@@ -57,6 +57,9 @@ def migrate(cli: Any, *, status: bool, dry_run: bool, down: bool, target: int | 
 
 def _go(cli: Any, place: _Place, *, down: bool, target: int | None, yes: bool) -> None:
     steps = place.plan(down=down, target=target)
+    if down and not steps:
+        cli.answer([], "nothing to undo")
+        return
     undone = [one["migration"] for one in steps if one["direction"] == "down"]
     if undone:
         cli.confirm(f"Undo {', '.join(undone)}, with all that is in its tables?", yes=yes)

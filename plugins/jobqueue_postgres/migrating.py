@@ -18,9 +18,10 @@ import psycopg
 
 from jobqueue_core.errors import Conflict, IncompatibleData, StorageUnavailable
 
-from .addresses import described
-from .faults import storage_fault
+from .addresses import described, parameters
+from .faults import bare, storage_fault
 from .migrations_on_disk import Migration, bundled, runs_in_transaction, statements_of
+from .schema import check_access
 from .statements import statement
 
 __all__ = ["Applied", "Step", "migrate", "plan", "status"]
@@ -37,6 +38,7 @@ class Applied:
     version: int
     name: str
     checksum: str
+    readable_from: int
     at: datetime
 
     @property
@@ -110,7 +112,7 @@ def plan(url: str, *, namespace: str = "", target: int | None = None) -> list[St
         steps.append(step)
         one = step.migration
         if step.direction == "up":
-            have[one.version] = Applied(one.version, one.name, one.checksum, datetime.now(UTC))
+            have[one.version] = Applied(one.version, one.name, one.checksum, one.readable_from, datetime.now(UTC))
         else:
             del have[one.version]
     return steps
@@ -138,6 +140,9 @@ def _goal(known: Mapping[int, Migration], target: int | None) -> int:
 
 def _following(where: str, have: Mapping[int, Applied], known: Mapping[int, Migration], goal: int) -> Step | None:
     """The next step to *goal*; None when it is reached."""
+    newest = max(have, default=0)
+    if newest > max(known, default=0) == goal and max(one.readable_from for version, one in have.items() if version > goal) <= goal:
+        return None  # a newer release has been at it, and says that this one can work on what it made
     for version, applied in sorted(have.items()):
         if version not in known:
             raise IncompatibleData(f"{where}: its schema has migration {applied.label}, which this release does not know: upgrade jobqueue")
@@ -181,7 +186,7 @@ class _Migrator:
         options: dict[str, Any] = {
             "connect_timeout": _CONNECT_WITHIN,
             "application_name": "jobqueue migrate",
-            **psycopg.conninfo.conninfo_to_dict(url),
+            **parameters(url),
             "client_encoding": "UTF8",  # as the files are
         }
         try:
@@ -190,7 +195,7 @@ class _Migrator:
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                 yield cls(url=url, where=where, namespace=namespace, wait=wait, connection=connection)
         except psycopg.Error as error:
-            raise storage_fault(where, error) from error
+            raise storage_fault(where, error) from bare(error)
 
     def check_server(self) -> None:
         """Refuse a server or database that will not do."""
@@ -282,6 +287,8 @@ class _Migrator:
         # pg_temp last: else a temporary table could stand for one of ours in what runs with its owner's rights.
         search_path = f"{schema}, pg_temp"
         self.connection.execute(statement("migrations_search_path"), {"search_path": search_path})
+        # What is made in a schema that is closed to us would go to the next of the search path, a temporary one.
+        check_access(self.connection, self.where)
         return search_path
 
     def _end_with_us(self, *, local: bool) -> None:
@@ -295,11 +302,8 @@ class _Migrator:
 
 
 def _because(where: str, step: Step, error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        reason = f"{where}: others have used its tables all the time; try again when there is less to do"
-    else:
-        reason = str(storage_fault(where, error))
-    return f": {reason}" if step.runs_in_transaction else f", what stands before the statement that failed is done: {reason}"
+    done = "" if step.runs_in_transaction else ", what stands before the statement that failed is done"
+    return f"{done}: {storage_fault(where, error)}"
 
 
 def _quoted(name: str) -> str:

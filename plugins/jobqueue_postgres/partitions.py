@@ -6,7 +6,7 @@ clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -24,12 +24,8 @@ _DAY: Final = timedelta(days=1)
 
 def wanted(connection: Connection, now: datetime, *, retention: timedelta) -> list[tuple[datetime, datetime]]:
     """From when to when the partitions reach that are missing from now on."""
-    known = connection.execute(statement("partitions_list")).fetchall()
-    since = max((ends_at for _name, _starts_at, ends_at in known), default=None)
-    if since is None and (oldest := _oldest_row(connection)) is not None:
-        floor, _following = _span(retention)
-        since = floor(min(oldest, now))
-    return list(missing(since, now, retention=retention))
+    known = [(starts_at, ends_at) for _name, starts_at, ends_at in connection.execute(statement("partitions_list")).fetchall()]
+    return list(missing(known, _oldest_row(connection), now, retention=retention))
 
 
 def add(connection: Connection, starts_at: datetime, ends_at: datetime) -> None:
@@ -51,23 +47,35 @@ def _oldest_row(connection: Connection) -> datetime | None:
     return None if row is None else row[0]
 
 
-def missing(since: datetime | None, now: datetime, *, retention: timedelta) -> Iterator[tuple[datetime, datetime]]:
+def missing(
+    known: Sequence[tuple[datetime, datetime]], oldest: datetime | None, now: datetime, *, retention: timedelta
+) -> Iterator[tuple[datetime, datetime]]:
     """From when to when the partitions reach that are to be made.
 
     Args:
-        since: Where the latest partition ends, or where the first is to begin; None: now.
+        known: From when to when those reach that there are, in order.
+        oldest: When the oldest execution finished that is in none of them.
         now: The broker's time.
         retention: How long rows are kept.
     """
     floor, following = _span(retention)
     starts_at = goal = floor(now)
-    if since is not None:
-        # No partition is made for what would be dropped at once. One begins where the last one ends, be that in the midst of a longer span.
-        starts_at = max(_hour(since), floor(now - retention))
     for _ in range(_AHEAD):
         goal = following(goal)
+    before = [ends_at for _starts_at, ends_at in known if ends_at <= now]
+    if before:
+        starts_at = _hour(max(before))
+    elif oldest is not None and not known:
+        starts_at = floor(min(oldest, now))
+    # No partition is made for what would be dropped at once.
+    starts_at = max(starts_at, floor(now - retention))
     while starts_at <= goal:
-        ends_at = following(starts_at)
+        inside = next((one for one in known if one[0] <= starts_at < one[1]), None)
+        if inside is not None:
+            starts_at = _hour(inside[1])
+            continue
+        ends_at = min((one[0] for one in known if starts_at < one[0]), default=following(starts_at))
+        ends_at = min(_hour(ends_at), following(starts_at))
         yield starts_at, ends_at
         starts_at = ends_at
 

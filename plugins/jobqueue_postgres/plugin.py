@@ -58,8 +58,7 @@ def jobqueue_checks(settings: Settings) -> Iterable[Check]:
 
 
 def _open(settings: Settings) -> PostgresStorage:
-    if not has_driver():
-        raise PluginError("needs the extra 'postgres': pip install 'jobqueue[postgres]'", plugin=_NAME)
+    _require_driver()
     from .storage import PostgresStorage
 
     return PostgresStorage(
@@ -71,12 +70,15 @@ def _open(settings: Settings) -> PostgresStorage:
 
 
 def _probe(settings: Settings) -> None:
-    storage = _open(settings)
-    try:
-        with storage.connections.transaction():
-            pass  # connecting looks at the schema
-    finally:
-        storage.close()
+    _require_driver()
+    from .probe import probe
+
+    probe(settings.storage.url, namespace=settings.run.namespace, pooled=settings.storage.pooled)
+
+
+def _require_driver() -> None:
+    if not has_driver():
+        raise PluginError("needs the extra 'postgres': pip install 'jobqueue[postgres]'", plugin=_NAME)
 
 
 def has_driver() -> bool:

@@ -35,6 +35,9 @@ _RECORDING: Final = timedelta(seconds=30)
 """A batch of a thousand rows, also on a server that is busy."""
 
 
+_REFUSED_STEP: Final = 100
+
+
 class _NothingWritten(Exception):
     """Rolls a transaction back whose answer is no."""
 
@@ -157,6 +160,8 @@ class PostgresStorage:
 
     def prune_dead_letters(self, before: datetime, limit: int) -> int:
         """See ``DeadLetters``."""
+        with self.connections.transaction(timeout=_RECORDING) as connection:
+            dead_letters.retry_refused(connection, _REFUSED_STEP)
         with self.connections.transaction() as connection:
             return dead_letters.prune(connection, before, limit)
 

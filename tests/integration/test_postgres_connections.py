@@ -122,7 +122,7 @@ def test_a_pooled_connection_leaves_nothing_in_the_session(postgres_place: Postg
     storage.record_dead_letters([dead_letter() for _ in range(20)])
     with storage.connections.transaction() as other:
         left = other.execute(
-            "SELECT (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_class WHERE relpersistence = 't')"
+            "SELECT (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema())"
         ).fetchone()
     storage.close()
     connections.close()

@@ -19,6 +19,7 @@ from jobqueue_core.attempt import DeadLetter
 from jobqueue_core.errors import StorageRejected
 from jobqueue_core.storage import DeadLetterFilter
 from jobqueue_core.testing.factories import NOON, dead_letter
+from jobqueue_postgres import dead_letters
 from jobqueue_postgres.storage import PostgresStorage
 from jobqueue_postgres.texts import payload_columns
 
@@ -86,8 +87,6 @@ def test_a_row_that_cannot_be_kept_is_refused_with_its_batch_and_nothing_is_writ
     for bad in (dead_letter(id="no uuid"), dead_letter(id="\0"), dead_letter(deaths=1 << 40), dead_letter(error="half a pair: \ud800")):
         with pytest.raises(StorageRejected):
             storage.record_dead_letters([dead_letter(), bad])
-        with pytest.raises(StorageRejected):
-            storage.record_dead_letters([bad])
     assert storage.count_dead_letters(DeadLetterFilter(state=None)) == 0
 
 
@@ -215,3 +214,26 @@ def test_pruning_passes_over_what_somebody_else_is_at(storage: PostgresStorage, 
         database.execute("SELECT FROM dead_letter_queue ORDER BY died_at LIMIT 2 FOR UPDATE")
         assert storage.prune_dead_letters(NOON, 10) == 2
     assert storage.prune_dead_letters(NOON, 10) == 2
+
+
+def test_what_the_table_refuses_is_kept_aside_and_stored_once_it_is_taken(storage: PostgresStorage, postgres_place: PostgresPlace) -> None:
+    letters = [dead_letter(type="a.bad"), dead_letter(type="a.good"), dead_letter(id="no uuid at all")]
+    with psycopg.connect(postgres_place.url, autocommit=True, options=f"-c search_path={postgres_place.namespace}") as connection:
+        connection.execute("ALTER TABLE dead_letter_queue ADD CONSTRAINT somebodys CHECK (type <> 'a.bad')")
+        with pytest.raises(StorageRejected):
+            storage.record_dead_letters(letters)
+        for letter in (*letters, letters[0]):
+            storage.record_dead_letters([letter])
+        assert storage.count_dead_letters(DeadLetterFilter()) == 1
+        with storage.connections.transaction() as inside:
+            count, problem = dead_letters.refused(inside)
+        assert count == 2
+        assert problem is not None
+        storage.prune_dead_letters(letters[0].died_at, 10)
+        assert storage.dead_letter(letters[0].job.id) is None
+
+        connection.execute("ALTER TABLE dead_letter_queue DROP CONSTRAINT somebodys")
+    storage.prune_dead_letters(letters[0].died_at, 10)
+    assert storage.dead_letter(letters[0].job.id) == letters[0]
+    with storage.connections.transaction() as inside:
+        assert dead_letters.refused(inside)[0] == 1, "what has no id that fits stays"

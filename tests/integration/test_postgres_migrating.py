@@ -161,7 +161,6 @@ def test_a_migration_that_is_killed_leaves_nothing_and_the_next_one_completes(sc
     (pid,) = _until(lambda: schema.rows(sleeping), "it has begun")[0]
     if who == "client":
         process.kill()
-        schema.rows(f"SELECT pg_terminate_backend({pid})")  # which else notices when it has slept
     else:
         schema.rows(f"SELECT pg_terminate_backend({pid})")
     process.communicate()
@@ -226,8 +225,13 @@ def test_a_newer_schema_is_accepted_only_if_it_says_that_this_release_can_read_i
         with pytest.raises(IncompatibleData, match="upgrade jobqueue"):
             storage.schedules()
     storage.close()
-    with pytest.raises(IncompatibleData, match="0002_later, which this release does not know: upgrade jobqueue"):
-        schema.migrate()
+    if accepted:
+        assert schema.migrate() == [], "a host that migrates when it starts goes on"
+    else:
+        with pytest.raises(IncompatibleData, match="0002_later, which this release does not know: upgrade jobqueue"):
+            schema.migrate()
+    with pytest.raises(IncompatibleData, match="0002_later"):
+        schema.migrate(target=0)
 
 
 def test_a_file_that_was_changed_after_it_was_applied_is_refused(schema: Schema, write: Write) -> None:
@@ -252,7 +256,7 @@ def test_an_owner_that_is_no_superuser_migrates_and_another_role_runs_with_what_
         postgres_server.execute(sql)
     migrate(f"postgresql://owner@{at}")
     page = (Path(__file__).parents[2] / "docs" / "postgres.md").read_text(encoding="utf-8")
-    (grants,) = [block for block in page.split("```sql\n")[1:] if block.startswith("GRANT")]
+    (grants,) = [block for block in page.split("```sql\n")[1:] if block.startswith("REVOKE")]
     with psycopg.connect(f"postgresql://owner@{at}", autocommit=True) as connection:
         connection.execute(grants.partition("```")[0])
 
@@ -353,7 +357,7 @@ def test_roles_do_not_start_on_a_schema_that_was_not_made_and_do_without_a_serve
 
     config.write_text('[storage]\nplugin = "postgres"\nurl = "postgresql://u:hunter2@127.0.0.1:1/x"\n')
     checked = subprocess.run([*run, "--check"], env=environ, capture_output=True, text=True, timeout=30, check=False)
-    assert (checked.returncode, "storage does not answer" in checked.stderr, "hunter2" in checked.stderr + checked.stdout) == (0, True, False)
+    assert (checked.returncode, "storage cannot be used yet" in checked.stderr, "hunter2" in checked.stderr + checked.stdout) == (0, True, False)
     log = tmp_path / "log"
     with log.open("wb") as stderr:
         process = subprocess.Popen([*run, "worker"], env=environ, stderr=stderr)

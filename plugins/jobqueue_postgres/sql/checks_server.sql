@@ -9,4 +9,5 @@ SELECT
     current_setting('synchronous_commit'),
     current_setting('max_connections')::integer,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer,
-    pg_is_in_recovery()
+    pg_is_in_recovery(),
+    pg_backend_pid()

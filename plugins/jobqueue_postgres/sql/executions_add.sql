@@ -15,13 +15,18 @@ WITH arrived AS MATERIALIZED (
     RETURNING id
 ), counted AS (
     INSERT INTO job_executions_counted (id)
-    SELECT id FROM arrived WHERE NOT kept ORDER BY id
+    SELECT id FROM arrived
+    WHERE NOT kept
+        AND NOT EXISTS (SELECT FROM job_executions AS known WHERE known.finished_at = arrived.finished_at AND known.id = arrived.id)
+    ORDER BY id
     ON CONFLICT DO NOTHING
     RETURNING id
 ), fresh AS MATERIALIZED (
     SELECT span, date_trunc(CASE span WHEN 60 THEN 'hour' ELSE 'minute' END, finished_at, 'UTC') AS starts_at, type, state, duration_ms, bucket
     FROM arrived, (VALUES (1::smallint), (60::smallint)) AS spans (span)
     WHERE id IN (SELECT id FROM stored UNION ALL SELECT id FROM counted)
+        -- Counted before, and stored only now: [history] record has changed in between.
+        AND NOT (kept AND EXISTS (SELECT FROM job_executions_counted AS known WHERE known.id = arrived.id))
 ), measured AS (
     INSERT INTO job_execution_durations AS known (span, starts_at, type, bucket, count)
     SELECT span, starts_at, type, bucket, count(*) FROM fresh WHERE bucket IS NOT NULL

@@ -1,5 +1,5 @@
 -- Where executions land before they are sorted into known and new ones; empty again after each transaction.
-CREATE TEMPORARY TABLE incoming_executions (
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_executions (
     finished_at timestamptz,
     id uuid,
     job_id uuid,

@@ -1,2 +1,2 @@
 -- The migrations that were applied, in order.
-SELECT version, name, checksum, applied_at FROM jobqueue_migrations ORDER BY version
+SELECT version, name, checksum, readable_from, applied_at FROM jobqueue_migrations ORDER BY version

@@ -1,2 +1,2 @@
--- The latest migration of the schema, and the oldest version whose release can work on it.
-SELECT version, readable_from FROM jobqueue_migrations ORDER BY version DESC LIMIT 1
+-- The latest migration of the schema, and the oldest version whose release can work on all that is newer than :needed.
+SELECT max(version), coalesce(max(readable_from) FILTER (WHERE version > %(needed)s), 0) FROM jobqueue_migrations
