@@ -20,15 +20,15 @@ FROM (
 
 INSERT INTO job_execution_rollups (span, starts_at, type, completed, failed, dead, cancelled, snoozed, returned, lost, duration_ms)
 SELECT
-    span, date_trunc(CASE span WHEN 60 THEN 'hour' ELSE 'minute' END, finished_at, 'UTC'), type, count(*) FILTER (WHERE state = 'completed'),
+    span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, count(*) FILTER (WHERE state = 'completed'),
     count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'dead'), 0, count(*) FILTER (WHERE state = 'snoozed'), 0,
     count(*) FILTER (WHERE state = 'lost'), sum(duration_ms)
-FROM job_executions, (VALUES (1::smallint), (60::smallint)) AS spans (span) GROUP BY 1, 2, 3;
+FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span GROUP BY 1, 2, 3;
 
 INSERT INTO job_execution_durations (span, starts_at, type, bucket, count)
 SELECT
-    span, date_trunc(CASE span WHEN 60 THEN 'hour' ELSE 'minute' END, finished_at, 'UTC'), type, ceil(ln(duration_ms / 0.01) / ln(1.1))::smallint, count(*)
-FROM job_executions, (VALUES (1::smallint), (60::smallint)) AS spans (span) WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4;
+    span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, ceil(ln(duration_ms / 0.01) / ln(1.1))::smallint, count(*)
+FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4;
 
 INSERT INTO dead_letter_queue (
     job_id, death, died_at, type, queue, priority, state, dead_reason, error, traceback, fingerprint, payload, metadata, attempts, run, crashes,

@@ -99,7 +99,7 @@ CREATE TABLE job_executions_counted (
 );
 CREATE INDEX job_executions_counted_number ON job_executions_counted (number);
 
--- What executions add up to, by minute and by hour (span: 1 or 60 minutes) and type. Written in the transaction that stores them.
+-- What executions add up to, by minute, hour and quarter of a day (span: 1, 60 or 360 minutes) and type. Written in the transaction that stores them.
 CREATE TABLE job_execution_rollups (
     span smallint NOT NULL,
     starts_at timestamptz NOT NULL,

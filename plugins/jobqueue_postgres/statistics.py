@@ -1,9 +1,10 @@
-"""What executions add up to, from rollups: whole hours, and minutes at both ends."""
+"""What executions add up to, from rollups of minutes, hours and quarters of a day."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue_core.attempt import ExecutionState
@@ -21,8 +22,10 @@ __all__ = ["forget", "statistics"]
 _STATES: Final = tuple(state.value for state in ExecutionState)
 """In the order of the columns."""
 _MINUTE: Final = timedelta(minutes=1)
-_HOUR: Final = timedelta(hours=1)
-_SPANS: Final = (1, 60)
+_SPANS: Final = (360, 60, 1)
+"""How many minutes the rollups are of; executions_add.sql writes them."""
+_ORIGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""From where they are counted."""
 
 
 def statistics(connection: Connection, *, since: datetime, until: datetime) -> ExecutionStatistics:
@@ -43,17 +46,24 @@ def statistics(connection: Connection, *, since: datetime, until: datetime) -> E
     return ExecutionStatistics(overall=_figures(totals, merged), by_type=by_type)
 
 
-def _range(since: datetime, until: datetime) -> dict[str, datetime]:
-    first, end = _floor(since, _MINUTE), _ceiling(until, _MINUTE)
-    first_hour, last_hour = _ceiling(first, _HOUR), _floor(end, _HOUR)
-    if first_hour >= last_hour:
-        first_hour = last_hour = end
-    return {"first": first, "first_hour": first_hour, "last_hour": last_hour, "end": end}
+def _range(since: datetime, until: datetime) -> dict[str, list[Any]]:
+    """The parts that a range is made of: the longest spans in its middle, shorter ones towards both ends."""
+    parts = _parts(_floor(since, _MINUTE), _ceiling(until, _MINUTE), _SPANS)
+    return {"spans": [span for span, *_ in parts], "firsts": [first for _, first, _ in parts], "ends": [end for *_, end in parts]}
+
+
+def _parts(first: datetime, end: datetime, spans: Sequence[int]) -> list[tuple[int, datetime, datetime]]:
+    if first >= end or not spans:
+        return []
+    span, *shorter = spans
+    inner_first, inner_end = _ceiling(first, span * _MINUTE), _floor(end, span * _MINUTE)
+    if inner_first >= inner_end:
+        return _parts(first, end, shorter)
+    return [(span, inner_first, inner_end), *_parts(first, inner_first, shorter), *_parts(inner_end, end, shorter)]
 
 
 def _floor(instant: datetime, span: timedelta) -> datetime:
-    start = instant.replace(minute=0, second=0, microsecond=0)
-    return start + (instant - start) // span * span
+    return _ORIGIN + (instant - _ORIGIN) // span * span
 
 
 def _ceiling(instant: datetime, span: timedelta) -> datetime:

@@ -68,6 +68,7 @@ class Site:
         counted = "SELECT coalesce(sum(completed + failed + dead + cancelled + snoozed + returned + lost), 0)::integer FROM job_execution_rollups"
         assert self.number(f"{counted} WHERE span = 1") == runs
         assert self.number(f"{counted} WHERE span = 60") == runs
+        assert self.number(f"{counted} WHERE span = 360") == runs
         assert self.number("SELECT coalesce(sum(count), 0)::integer FROM dead_letter_counts WHERE state = 'open'") == dead
 
 

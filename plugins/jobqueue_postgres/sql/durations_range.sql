@@ -1,10 +1,8 @@
 -- How many runs took how long, by type; the range as in rollups_range.
-SELECT type, bucket, sum(count)::bigint
-FROM (
-    SELECT * FROM job_execution_durations WHERE span = 60 AND starts_at >= %(first_hour)s AND starts_at < %(last_hour)s
-    UNION ALL
-    SELECT * FROM job_execution_durations WHERE span = 1 AND starts_at >= %(first)s AND starts_at < %(first_hour)s
-    UNION ALL
-    SELECT * FROM job_execution_durations WHERE span = 1 AND starts_at >= %(last_hour)s AND starts_at < %(end)s
+SELECT
+    type, bucket, sum(count)::bigint
+FROM unnest(%(spans)s::smallint[], %(firsts)s::timestamptz[], %(ends)s::timestamptz[]) AS part (span, first, "end")
+CROSS JOIN LATERAL (
+    SELECT * FROM job_execution_durations AS known WHERE known.span = part.span AND known.starts_at >= part.first AND known.starts_at < part."end"
 ) AS durations
 GROUP BY type, bucket

@@ -22,8 +22,8 @@ WITH arrived AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING id
 ), fresh AS MATERIALIZED (
-    SELECT span, date_trunc(CASE span WHEN 60 THEN 'hour' ELSE 'minute' END, finished_at, 'UTC') AS starts_at, type, state, duration_ms, bucket
-    FROM arrived, (VALUES (1::smallint), (60::smallint)) AS spans (span)
+    SELECT span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z') AS starts_at, type, state, duration_ms, bucket
+    FROM arrived, unnest(ARRAY[1, 60, 360]::smallint[]) AS span
     WHERE id IN (SELECT id FROM stored UNION ALL SELECT id FROM counted)
         -- Counted before, and stored only now: [history] record has changed in between.
         AND NOT (kept AND EXISTS (SELECT FROM job_executions_counted AS known WHERE known.id = arrived.id))
