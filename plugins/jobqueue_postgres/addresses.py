@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from jobqueue_core.errors import ConfigError
 from jobqueue_core.urls import redact
@@ -66,6 +66,8 @@ _OTHERS: Final = (
 _OPTIONS: Final = frozenset({*_NUMBERS, *_CHOICES, *_OTHERS})
 """The parameters of libpq 18, but for ``replication``: such a connection takes no statements."""
 _ENCODE: Final = "a user name or password with ':', '@', '/', '?', '#', '[' or '%' in it is percent-encoded"
+# Not urlsplit: newer ones refuse an IPv6 address that is not the first of several hosts.
+_PARTS: Final = re.compile(r"[a-z]+://(?P<hosts>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?", re.DOTALL)
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _HOST: Final = re.compile(r"(?:[^:\[\]]*|\[[0-9A-Za-z:.%_~-]+\])(?::(?P<port>[^:]*))?")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
@@ -85,19 +87,19 @@ def _problems(url: str) -> Iterator[str]:
         return
     try:
         unquote(url, errors="strict").encode()
-        parts = urlsplit(url)
     except UnicodeError:
         yield "has bytes that are no UTF-8"
         return
-    except ValueError:
+    parts = _PARTS.fullmatch(url)
+    if parts is None or parts["hosts"].count("[") != parts["hosts"].count("]"):
         yield f"has a bracket that opens or closes no IPv6 address; {_ENCODE}"
         return
     # What follows an unencoded "/", "?" or "#" of a password is taken for something else, and may hold a part of it: say nothing more.
-    if "@" in parts.path + parts.query or parts.netloc.count("@") > 1 or "#" in url:
+    if "@" in parts["path"] + (parts["query"] or "") or parts["hosts"].count("@") > 1 or "#" in url:
         yield f"has an '@' or '#' where none can be: {_ENCODE}"
         return
-    yield from _host_problems(parts.netloc.rpartition("@")[2])
-    yield from _option_problems(parts.query)
+    yield from _host_problems(parts["hosts"].rpartition("@")[2])
+    yield from _option_problems(parts["query"] or "")
 
 
 def _host_problems(hosts: str) -> Iterator[str]:
