@@ -213,12 +213,14 @@ class Leasing:
         times = self._doubtful.get(wish.worker_id)
         if not times or times[0] > monotonic():
             return
+        # As of before the server is asked: what is settled meanwhile is among its answers, and no longer among what was handed out.
+        handed = frozenset(self._settling.handed)
         lost = [
             (entry, now)
             for shard, _names, _others in self._portions(wish.queues)
             for entries, now in held_by(self._link, shard, wish.worker_id, _PORTION)
             for entry in entries
-            if entry.token not in self._settling.handed and entry.lease_ms == duration_ms(wish.lease_for)
+            if entry.token not in handed and entry.lease_ms == duration_ms(wish.lease_for)
         ]
         for entry, now in lost[: wish.limit]:
             self._admit(found, entry, now)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from jobqueue_core.errors import IncompatibleData
 from jobqueue_core.job import DeadReason, JobState, Progress
 from jobqueue_core.testing.factories import completed, died, failed, new_job, new_jobs, release, report, snoozed
 from jobqueue_redis.broker import RedisBroker
+from jobqueue_redis.entries import held_by
 from jobqueue_redis.scripts import script
 
 if TYPE_CHECKING:
@@ -101,6 +102,26 @@ def test_what_is_held_is_not_handed_out_again_after_a_lost_answer(redis_proxy: P
 
 
 # Time ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_settled_while_lost_answers_are_looked_for_is_not_handed_out_again(redis_proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = RedisBroker(redis_proxy.url)
+    take(broker)
+    put(broker, 3)
+    leases = take(broker, 3)
+    ends: list[bool] = []
+
+    def settled_meanwhile(*args: Any) -> Iterator[Any]:
+        # What the server says it holds has been said, and another thread is quicker than who reads it.
+        found = list(held_by(*args))
+        ends.extend(settled(broker, *map(completed, leases)))
+        yield from found
+
+    monkeypatch.setattr("jobqueue_redis.leasing.held_by", settled_meanwhile)
+    redis_proxy.cut_reply(containing=script("lease").sha.encode())
+    assert [lease.job.id for _ in range(2) for lease in take(broker, 8)] == []
+    assert ends[:3] == [True] * 3
+    broker.close()
 
 
 def test_after_a_restart_nothing_is_reclaimed_for_the_length_of_a_lease(redis_server: RedisServer, broker: RedisBroker) -> None:
