@@ -41,7 +41,7 @@ def _check(app: App, _fix: bool) -> list[Finding]:  # noqa: FBT001 - the signatu
     pooled = storage.connections.pooled
     with storage.connections.transaction() as connection:
         missing = _rights(connection, pooled=pooled)
-        found = [*_server(connection, pooled=pooled), *missing]
+        found = [*_server(connection, pooled=pooled), *_migrations(connection), *missing]
     if missing:
         return found
     try:

@@ -187,7 +187,6 @@ class _Migrator:
             "connect_timeout": _CONNECT_WITHIN,
             "application_name": "jobqueue migrate",
             **parameters(url),
-            "client_encoding": "UTF8",  # as the files are
         }
         try:
             with psycopg.connect(**options, autocommit=True, prepare_threshold=None) as connection:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -22,6 +23,9 @@ from jobqueue_core.checks import Finding
 from jobqueue_core.errors import IncompatibleData, StorageUnavailable
 from jobqueue_core.testing.factories import dead_letter, execution
 from jobqueue_postgres.checks import checks
+from jobqueue_postgres.migrations_on_disk import bundled
+from jobqueue_postgres.probe import probe
+from jobqueue_postgres.statements import statement
 
 Examine = Callable[..., list[Finding]]
 _OF_THE_TEST_SERVER = ("is a superuser", "fsync is off")
@@ -174,6 +178,19 @@ def test_retries_that_were_left_half_done_are_warned_of_after_two_minutes(
         assert (warning in _texts(examine(postgres_place, app=app))) is is_said
 
 
+def test_a_schema_that_another_file_or_a_newer_release_has_made_is_said(
+    open_app: Callable[[PostgresPlace], App], postgres_place: PostgresPlace
+) -> None:
+    app = open_app(postgres_place)
+    with psycopg.connect(postgres_place.url, options=f"-c search_path={postgres_place.namespace}") as connection:
+        connection.execute("UPDATE jobqueue_migrations SET checksum = 'x' WHERE version = 1")
+        later = len(bundled()) + 1
+        connection.execute("INSERT INTO jobqueue_migrations VALUES (%s, 'later', 'x', 1, '2026-01-01Z')", (later,))
+    found = {one.text.partition(",")[0]: one.level for one in _look(app)}
+    assert found["migration 0001_initial was applied from another file than this release has: the schema may be another"] == "error"
+    assert found[f"the schema has migration {later:04}_later of a newer release"] == "ok"
+
+
 # What keeps it from looking ------------------------------------------------------------------------------------------------------------
 
 
@@ -204,3 +221,23 @@ def test_the_command_says_once_that_storage_is_away_or_not_migrated_and_looks_at
     assert ("127.0.0.1" if is_away else "run 'jobqueue migrate'") in error["text"]
     assert b"hunter2" not in done.stdout + done.stderr
     assert "sqlite file" in {one["check"] for one in found}
+
+
+def test_a_right_on_any_table_of_the_schema_counts(postgres_server: PostgresServer) -> None:
+    PostgresPlace(postgres_server.url, "ns").migrate()
+    postgres_server.execute("CREATE ROLE run LOGIN")
+    postgres_server.execute("GRANT USAGE ON SCHEMA ns TO run")
+    with psycopg.connect(f"postgresql://run@127.0.0.1:{postgres_server.port}/postgres", options="-c search_path=ns") as connection:
+        missing = {right for (right,) in connection.execute(statement("checks_rights"), {"pooled": True}).fetchall()}
+    tables = postgres_server.execute(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'ns'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'jobqueue_migrations'"
+    )
+    assert {f"UPDATE on {table}" for (table,) in tables} <= missing
+
+
+def test_roles_wait_a_few_seconds_only_for_a_server_that_hangs(postgres_server: PostgresServer) -> None:
+    postgres_server.pause()
+    began = time.monotonic()
+    with pytest.raises(StorageUnavailable, match="timeout"):
+        probe(postgres_server.url, namespace="", pooled=False)
+    assert time.monotonic() - began < 4.5, "the connections of a storage wait for five"

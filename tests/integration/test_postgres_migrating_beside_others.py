@@ -95,26 +95,25 @@ def test_functions_may_be_made_outside_transactions_too(go: Callable[..., list[i
         "-c idle_in_transaction_session_timeout=200",
         "-c statement_timeout=200",
         "-c search_path=pg_catalog",
-        "-c client_encoding=LATIN1",
         "-c datestyle=SQL,DMY -c timezone=Asia/Kathmandu",
     ],
 )
-def test_how_the_role_sets_up_its_sessions_does_not_matter(go: Callable[..., list[int]], empty_postgres_place: PostgresPlace, options: str) -> None:
-    texts = [
-        "CREATE TABLE one (); SELECT pg_sleep(0.4)",
-        "-- migrate: no-transaction\nSELECT pg_sleep(0.4);\nCREATE TABLE two (text text DEFAULT 'é→');",
-    ]
+def test_how_the_role_sets_up_its_sessions_does_not_matter(go: Callable[..., list[int]], options: str) -> None:
+    texts = ["CREATE TABLE one (); SELECT pg_sleep(0.4)", "-- migrate: no-transaction\nSELECT pg_sleep(0.4);\nCREATE TABLE two ();"]
     assert go(*texts, options=options) == [1, 2]
+
+
+def test_an_index_does_not_wait_for_the_lock_of_its_own_migrator_where_transactions_are_serializable(go: Callable[..., list[int]]) -> None:
+    index = "-- migrate: no-transaction\nSET lock_timeout = '5s';\nCREATE INDEX CONCURRENTLY one_number ON one (number);"
+    assert go("CREATE TABLE one (number integer)", index, options="-c default_transaction_isolation=serializable") == [1, 2]
+
+
+def test_files_are_read_as_they_are_written_whatever_encoding_the_url_names(empty_postgres_place: PostgresPlace) -> None:
+    url = f"{empty_postgres_place.url}?client_encoding=LATIN1"
+    migrate(url, namespace=empty_postgres_place.namespace, migrations=_known("CREATE TABLE one (text text DEFAULT 'é→')"))
     with psycopg.connect(empty_postgres_place.url) as connection:
-        found = "SELECT column_default FROM information_schema.columns WHERE table_schema = %s AND table_name = 'two'"
+        found = "SELECT column_default FROM information_schema.columns WHERE table_schema = %s AND table_name = 'one'"
         assert connection.execute(found, (empty_postgres_place.namespace,)).fetchall() == [("'é→'::text",)]
-
-
-def test_migrators_whose_transactions_are_serializable_see_what_each_other_did(go: Callable[..., list[int]]) -> None:
-    with ThreadPoolExecutor() as pool:
-        texts = ["CREATE TABLE one (); SELECT pg_sleep(0.3)", "CREATE TABLE two ()"]
-        taken = [pool.submit(go, *texts, options="-c default_transaction_isolation=serializable") for _ in range(4)]
-        assert sorted(version for one in taken for version in one.result()) == [1, 2]
 
 
 def test_a_transaction_pooler_does_for_files_in_transactions(transaction_pooler: TransactionPooler, postgres_server: PostgresServer) -> None:

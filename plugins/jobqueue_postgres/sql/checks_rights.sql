@@ -3,7 +3,7 @@ SELECT missing FROM (
     SELECT 1 AS rank, privilege || ' on ' || name AS missing
     FROM unnest(ARRAY[
         'job_executions', 'job_executions_default', 'job_executions_counted', 'job_execution_rollups', 'job_execution_durations',
-        'dead_letter_queue', 'dead_letter_counts', 'job_schedules', 'job_schedule_ticks'
+        'dead_letter_queue', 'dead_letters_refused', 'dead_letter_counts', 'job_schedules', 'job_schedule_ticks'
     ]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(name, privilege)
     UNION ALL
