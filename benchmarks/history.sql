@@ -23,12 +23,13 @@ SELECT
     span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, count(*) FILTER (WHERE state = 'completed'),
     count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'dead'), 0, count(*) FILTER (WHERE state = 'snoozed'), 0,
     count(*) FILTER (WHERE state = 'lost'), sum(duration_ms)
-FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span GROUP BY 1, 2, 3;
+FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span GROUP BY 1, 2, 3 ORDER BY 2;  -- as time writes them
 
 INSERT INTO job_execution_durations (span, starts_at, type, bucket, count)
 SELECT
     span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, ceil(ln(duration_ms / 0.01) / ln(1.1))::smallint, count(*)
-FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4;
+FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4
+ORDER BY 2;
 
 INSERT INTO dead_letter_queue (
     job_id, death, died_at, type, queue, priority, state, dead_reason, error, traceback, fingerprint, payload, metadata, attempts, run, crashes,

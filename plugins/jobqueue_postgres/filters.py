@@ -13,8 +13,9 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     # Executions. A cursor's first half stands by itself too: by it partitions are passed over.
     "execution_type": "execution.type = %(execution_type)s",
     "execution_queue": "execution.queue = %(execution_queue)s",
-    # With a type: read along the index by type, which knows the queue of each row; the expression keeps the planner from the one by queue.
-    "execution_queue_of_type": "execution.queue || '' = %(execution_queue_of_type)s",
+    # With a type: read along the index by type, which knows the queue of each row; the expression keeps the planner from the one by queue,
+    # and from taking a queue of a type for rare.
+    "execution_queue_of_type": "coalesce(execution.queue = %(execution_queue_of_type)s, false)",
     "finished_since": "execution.finished_at >= %(finished_since)s",
     "finished_until": "execution.finished_at < %(finished_until)s",
     "after_execution": "execution.finished_at <= %(after_at)s AND (execution.finished_at, execution.id) < (%(after_at)s, %(after_id)s::uuid)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +21,7 @@ __all__ = ["forget", "statistics"]
 _STATES: Final = tuple(state.value for state in ExecutionState)
 """In the order of the columns."""
 _MINUTE: Final = timedelta(minutes=1)
-_SPANS: Final = (360, 60, 1)
+_SPANS: Final = (1, 60, 360)
 """How many minutes the rollups are of; executions_add.sql writes them."""
 _ORIGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """From where they are counted."""
@@ -32,11 +31,11 @@ def statistics(connection: Connection, *, since: datetime, until: datetime) -> E
     """See ``History.statistics``."""
     bound = _range(since, until)
     histograms: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for job_type, bucket, count in connection.execute(statement("durations_range"), bound).fetchall():
+    for job_type, bucket, count in connection.execute(statement("durations_range"), bound, prepare=False).fetchall():
         histograms[job_type][bucket] = count
     by_type: dict[str, TypeStatistics] = {}
     totals, merged = dict.fromkeys(_STATES, 0), Histogram()
-    for job_type, *counts, duration_ms in connection.execute(statement("rollups_range"), bound).fetchall():
+    for job_type, *counts, duration_ms in connection.execute(statement("rollups_range"), bound, prepare=False).fetchall():
         by_state = dict(zip(_STATES, counts, strict=True))
         histogram = Histogram(histograms[job_type], total_ms=duration_ms)
         by_type[unescaped(job_type)] = _figures(by_state, histogram)
@@ -46,20 +45,25 @@ def statistics(connection: Connection, *, since: datetime, until: datetime) -> E
     return ExecutionStatistics(overall=_figures(totals, merged), by_type=by_type)
 
 
-def _range(since: datetime, until: datetime) -> dict[str, list[Any]]:
-    """The parts that a range is made of: the longest spans in its middle, shorter ones towards both ends."""
-    parts = _parts(_floor(since, _MINUTE), _ceiling(until, _MINUTE), _SPANS)
-    return {"spans": [span for span, *_ in parts], "firsts": [first for _, first, _ in parts], "ends": [end for *_, end in parts]}
+def _range(since: datetime, until: datetime) -> dict[str, datetime]:
+    """Where the parts of a range begin and end: minutes at both ends, hours within them, quarters of a day in the middle."""
+    first, end = _floor(since, _MINUTE), _ceiling(until, _MINUTE)
+    hours_first, hours_end = _within(first, end, 60 * _MINUTE)
+    middle_first, middle_end = _within(hours_first, hours_end, 360 * _MINUTE)
+    return {
+        "first": first,
+        "hours_first": hours_first,
+        "middle_first": middle_first,
+        "middle_end": middle_end,
+        "hours_end": hours_end,
+        "end": end,
+    }
 
 
-def _parts(first: datetime, end: datetime, spans: Sequence[int]) -> list[tuple[int, datetime, datetime]]:
-    if first >= end or not spans:
-        return []
-    span, *shorter = spans
-    inner_first, inner_end = _ceiling(first, span * _MINUTE), _floor(end, span * _MINUTE)
-    if inner_first >= inner_end:
-        return _parts(first, end, shorter)
-    return [(span, inner_first, inner_end), *_parts(first, inner_first, shorter), *_parts(inner_end, end, shorter)]
+def _within(first: datetime, end: datetime, span: timedelta) -> tuple[datetime, datetime]:
+    """The whole spans between *first* and *end*; an empty range at the end when there are none."""
+    inner_first, inner_end = _ceiling(first, span), _floor(end, span)
+    return (inner_first, inner_end) if inner_first < inner_end else (end, end)
 
 
 def _floor(instant: datetime, span: timedelta) -> datetime:

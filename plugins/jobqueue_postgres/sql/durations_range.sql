@@ -1,8 +1,15 @@
 -- How many runs took how long, by type; the range as in rollups_range.
 SELECT
     type, bucket, sum(count)::bigint
-FROM unnest(%(spans)s::smallint[], %(firsts)s::timestamptz[], %(ends)s::timestamptz[]) AS part (span, first, "end")
-CROSS JOIN LATERAL (
-    SELECT * FROM job_execution_durations AS known WHERE known.span = part.span AND known.starts_at >= part.first AND known.starts_at < part."end"
+FROM (
+    SELECT * FROM job_execution_durations WHERE span = 360 AND starts_at >= %(middle_first)s AND starts_at < %(middle_end)s
+    UNION ALL
+    SELECT * FROM job_execution_durations WHERE span = 60 AND starts_at >= %(hours_first)s AND starts_at < %(middle_first)s
+    UNION ALL
+    SELECT * FROM job_execution_durations WHERE span = 60 AND starts_at >= %(middle_end)s AND starts_at < %(hours_end)s
+    UNION ALL
+    SELECT * FROM job_execution_durations WHERE span = 1 AND starts_at >= %(first)s AND starts_at < %(hours_first)s
+    UNION ALL
+    SELECT * FROM job_execution_durations WHERE span = 1 AND starts_at >= %(hours_end)s AND starts_at < %(end)s
 ) AS durations
 GROUP BY type, bucket
