@@ -21,12 +21,15 @@ WITH arrived AS MATERIALIZED (
     ORDER BY id
     ON CONFLICT DO NOTHING
     RETURNING id
-), fresh AS MATERIALIZED (
-    SELECT span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z') AS starts_at, type, state, duration_ms, bucket
-    FROM arrived, unnest(ARRAY[1, 60, 360]::smallint[]) AS span
+), added AS MATERIALIZED (
+    -- By itself: joined together with the spans it would be planned as a loop over each pair of rows.
+    SELECT finished_at, type, state, duration_ms, bucket FROM arrived
     WHERE id IN (SELECT id FROM stored UNION ALL SELECT id FROM counted)
         -- Counted before, and stored only now: [history] record has changed in between.
         AND NOT (kept AND EXISTS (SELECT FROM job_executions_counted AS known WHERE known.id = arrived.id))
+), fresh AS MATERIALIZED (
+    SELECT span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z') AS starts_at, type, state, duration_ms, bucket
+    FROM added, unnest(ARRAY[1, 60, 360]::smallint[]) AS span
 ), measured AS (
     INSERT INTO job_execution_durations AS known (span, starts_at, type, bucket, count)
     SELECT span, starts_at, type, bucket, count(*) FROM fresh WHERE bucket IS NOT NULL
