@@ -36,11 +36,11 @@ class Histogram:
         return math.ceil(math.log(min(duration_ms, _LARGEST) / _SMALLEST) / _GROWTH)
 
     def add(self, duration_ms: float) -> None:
-        """Count one duration in milliseconds."""
+        """Count one duration in milliseconds; one that is none counts as nothing, one that cannot be as the longest."""
         bucket = self.bucket(duration_ms)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
-        self.total_ms += duration_ms
+        self.total_ms += min(duration_ms, _LARGEST) if duration_ms > 0 else 0.0
 
     def merge(self, others: Iterable[Histogram]) -> None:
         """Add what others have counted."""

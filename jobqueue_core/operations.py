@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
-from datetime import datetime, timedelta
+from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -14,10 +14,11 @@ from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, Execut
 from jobqueue_core.errors import BrokerUnavailable, Conflict, IncompatibleData, InvalidJob, JobNotFound, StorageError
 from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
 from jobqueue_core.payload import encode_payload
+from jobqueue_core.requeueing import REQUEUE_STEP, requeue
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from jobqueue_core.broker import JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
     from jobqueue_core.client import JobQueue
@@ -26,11 +27,8 @@ __all__ = ["BulkResult", "Cancellation", "Operations"]
 
 _log = logging.getLogger("jobqueue.operations")
 _PURGE_STEP: Final = 200
-_STEP: Final = 100
-"""Dead letters at once: their payloads are in memory, and a step must end within :data:`_REQUEUE_WINDOW`."""
 _MAX_LIMIT: Final = 500
 _MAX_OFFSET: Final = 10_000
-_REQUEUE_WINDOW: Final = timedelta(seconds=30)
 _DAY: Final = timedelta(days=1)
 
 
@@ -49,7 +47,7 @@ class BulkResult:
     matched: int = 0
     done: int = 0
     skipped: int = 0
-    """Someone else acted on them meanwhile, or their unique key is taken."""
+    """Someone else acted on them meanwhile, their unique key is taken, they could not be read, or the broker took too long."""
     dry_run: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -230,7 +228,7 @@ class Operations:
         elif job.dead_reason is DeadReason.UNDECODABLE:
             msg = f"job {job.id} could not be read, and so has no payload to be tried again with: give it one"
             raise Conflict(msg, code="undecodable")
-        (outcome,) = self._requeue([job])
+        (outcome,) = requeue(self._broker, self._storage, [job])
         if outcome == "late":
             msg = f"the broker took too long to take job {job.id} back; its dead letter is open again"
             raise BrokerUnavailable(msg, maybe_accepted=False)
@@ -257,9 +255,16 @@ class Operations:
             StorageError: Storage did.
         """
 
-        def retry(letters: Sequence[DeadLetter]) -> int:
+        def retry(letters: Sequence[DeadLetter]) -> Generator[bool, None, None]:
             jobs = [letter.job for letter in letters if letter.job.dead_reason is not DeadReason.UNDECODABLE]
-            return sum(outcome in ("requeued", "already") for outcome in self._requeue(jobs))
+            yield from [False] * (len(letters) - len(jobs))
+            late = 0
+            with closing(requeue(self._broker, self._storage, jobs)) as outcomes:
+                for outcome in outcomes:
+                    late += outcome == "late"
+                    yield outcome in ("requeued", "already")
+            if late:
+                _log.warning("the broker took too long to take jobs back; their dead letters are open again", extra={"fields": {"jobs": late}})
 
         return self._each("dead letters retried", wanted, retry, dry_run=dry_run, progress=progress)
 
@@ -281,8 +286,8 @@ class Operations:
     ) -> BulkResult:
         """Discard every matching dead letter that is open now, in bounded steps."""
 
-        def discard(letters: Sequence[DeadLetter]) -> int:
-            return sum(self._storage.discard(letter.job.id, letter.job.deaths) for letter in letters)
+        def discard(letters: Sequence[DeadLetter]) -> Generator[bool, None, None]:
+            return (self._storage.discard(letter.job.id, letter.job.deaths) for letter in letters)
 
         return self._each("dead letters discarded", wanted, discard, dry_run=dry_run, progress=progress)
 
@@ -290,7 +295,7 @@ class Operations:
         self,
         action: str,
         wanted: DeadLetterFilter,
-        act: Callable[[Sequence[DeadLetter]], int],
+        act: Callable[[Sequence[DeadLetter]], Generator[bool, None, None]],
         *,
         dry_run: bool,
         progress: Callable[[BulkResult], None] | None,
@@ -302,47 +307,22 @@ class Operations:
         if dry_run:
             return result
         cursor: str | None = None
-        while True:
-            page = self._storage.dead_letters(wanted, cursor=cursor, offset=0, limit=_STEP)
-            done = act(page.dead_letters)
-            result = attrs.evolve(result, done=result.done + done, skipped=result.skipped + len(page.dead_letters) - done)
-            if progress is not None:
-                progress(result)
-            cursor = page.next
-            if cursor is None:
-                break
-        self._did(action, done=result.done, skipped=result.skipped)
-        return result
-
-    def _requeue(self, jobs: Sequence[Job]) -> list[str]:
-        """What became of each: an answer of ``Producer.requeue``, or ``not_open``."""
-        # Storage first, then the broker, then storage again: a crash in between leaves rows "requeueing", and a recorder settles each by
-        # looking at the broker. The time limit keeps a request that hung from arriving after that.
-        began = self._broker.now()
-        keys = [(job.id, job.deaths) for job in jobs]
-        ours = self._storage.begin_requeues(keys, now=began)
-        outcomes: list[str] = []
         try:
-            for job, is_ours in zip(jobs, ours, strict=True):
-                outcomes.append(self._broker.requeue(job, not_after=began + _REQUEUE_WINDOW) if is_ours else "not_open")
-        except BaseException:
-            # The one that failed may have arrived: a recorder finds out. Those behind it were not sent.
-            behind = len(outcomes) + 1
-            untouched = [key for key, is_ours in zip(keys[behind:], ours[behind:], strict=True) if is_ours]
-            with suppress(StorageError):
-                self._finish(keys, outcomes, untouched, now=began)
-            raise
-        self._finish(keys, outcomes, [], now=began)
-        return outcomes
-
-    def _finish(self, keys: Sequence[tuple[str, int]], outcomes: Sequence[str], untouched: Sequence[tuple[str, int]], *, now: datetime) -> None:
-        answered = list(zip(keys, outcomes, strict=False))
-        lives = [key for key, outcome in answered if outcome in ("requeued", "already", "completed")]
-        left = [*untouched, *(key for key, outcome in answered if outcome in ("late", "key_taken"))]
-        if lives:
-            self._storage.finish_requeues(lives, now=now, requeued=True)
-        if left:
-            self._storage.finish_requeues(left, now=now, requeued=False)
+            while True:
+                page = self._storage.dead_letters(wanted, cursor=cursor, offset=0, limit=REQUEUE_STEP)
+                try:
+                    with closing(act(page.dead_letters)) as answers:
+                        for is_done in answers:
+                            result = attrs.evolve(result, done=result.done + is_done, skipped=result.skipped + (not is_done))
+                finally:
+                    # Also when it is broken off: how far it came must be known then.
+                    if progress is not None:
+                        progress(result)
+                cursor = page.next
+                if cursor is None:
+                    return result
+        finally:
+            self._did(action, done=result.done, skipped=result.skipped)
 
     # History, workers, statistics ------------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from jobqueue_core.attempt import DeadLetter, Execution
-from jobqueue_core.broker import Broker, OutboxKind
+from jobqueue_core.broker import Broker, OutboxKind, OutboxLag
 from jobqueue_core.errors import BrokerError, IncompatibleData, StorageError, StorageRejected
-from jobqueue_core.job import JobState
+from jobqueue_core.requeueing import settle_overdue
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import RecordPolicy, Storage
 
@@ -33,13 +33,73 @@ _KINDS: Final[tuple[OutboxKind, ...]] = ("dead", "history")
 _POLL: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 _TIDY: Final = 60.0
-"""Seconds between two times that it tidies up, and between two warnings that it is behind."""
+"""Seconds between two times that it tidies up."""
 _TIDY_SOON: Final = 15.0
-"""The same after it has failed, or while the outbox is full."""
+"""The same when it failed, or did not come to its end."""
+_REMIND: Final = 60.0
+"""Seconds between two times that the same is complained of."""
 _PRUNE_STEP: Final = 1_000
-_REQUEUE_OVERDUE: Final = timedelta(seconds=30)
+_PRUNE_STEPS: Final = 100
+"""How many at once: recording must not wait for long while a retention that was cut down is caught up with."""
 _BEHIND: Final = timedelta(seconds=60)
 """How long rows may wait before somebody should know."""
+
+
+@attrs.define
+class _Complaint:
+    """Something that may go wrong for a while: said when that begins and when it is over; what needs somebody, each minute."""
+
+    wrong: str
+    over: str
+    _is_said: bool = False
+    _needs_somebody: bool = False
+    _again_at: float = float("-inf")
+
+    def say(self, error: Exception) -> None:
+        """It goes wrong now."""
+        needs_somebody = isinstance(error, IncompatibleData)
+        is_news = needs_somebody > self._needs_somebody
+        if is_news or (monotonic() >= self._again_at and (needs_somebody or not self._is_said)):
+            _log.log(logging.ERROR if needs_somebody else logging.WARNING, f"{self.wrong}: %s", error)
+            self._is_said = True
+            self._again_at = monotonic() + _REMIND
+        self._needs_somebody = needs_somebody
+
+    def end(self) -> None:
+        """It goes right now."""
+        if self._is_said:
+            _log.info(self.over)
+        self._is_said = self._needs_somebody = False
+
+
+@attrs.define
+class _LagWatch:
+    """Says when recording falls behind, at most once a minute, when it has caught up, and what the broker had to drop."""
+
+    _is_behind: bool = False
+    _dropped: int | None = None
+    """How many rows the broker had dropped when it was last said."""
+    _again_at: float = float("-inf")
+
+    def look(self, lag: OutboxLag) -> bool:
+        """Look; False while it is behind."""
+        fields = {"history": lag.history, "dead": lag.dead, "oldest_age": round(lag.oldest_age.total_seconds(), 3), "dropped": lag.dropped}
+        is_behind = lag.oldest_age > _BEHIND
+        has_dropped = self._dropped is not None and lag.dropped > self._dropped
+        if (is_behind or has_dropped) and monotonic() >= self._again_at:
+            if has_dropped:
+                _log.error("the broker dropped history that storage had not taken: see [history] max_pending", extra={"fields": fields})
+                self._dropped = lag.dropped
+            if is_behind:
+                _log.warning("recording is behind", extra={"fields": fields})
+            self._again_at = monotonic() + _REMIND
+        if self._is_behind and not is_behind:
+            _log.info("recording has caught up", extra={"fields": fields})
+        if not has_dropped:
+            # The count begins anew with a broker that has lost its data.
+            self._dropped = lag.dropped
+        self._is_behind = is_behind
+        return not is_behind
 
 
 @attrs.define(kw_only=True)
@@ -62,14 +122,10 @@ class Recorder:
     _pause: float = _POLL
     _sizes: dict[OutboxKind, int] = attrs.field(factory=dict)
     """How many rows to move at once: fewer after storage has not managed."""
+    _waits: _Complaint = attrs.field(factory=lambda: _Complaint("recording waits", "recording goes on"))
     _tidy_at: float = float("-inf")
-    _is_tidy: bool = True
-    """False while tidying up fails: that is said once."""
-    _is_drained: bool = False
-    """Whether the outbox was empty when it was last read."""
-    _is_behind: bool = False
-    _dropped: int | None = None
-    """How many rows the broker had dropped when it was last asked."""
+    _untidy: _Complaint = attrs.field(factory=lambda: _Complaint("tidying up waits", "tidying up goes on"))
+    _lag: _LagWatch = attrs.field(factory=_LagWatch)
 
     def run(self, stop: Stop) -> Exit:
         """Record until *stop* rises, and then what is there at that moment."""
@@ -91,37 +147,22 @@ class Recorder:
                 moved += step
         return moved
 
-    def tidy(self) -> None:
-        """Forget rows past their retention, and finish dead letter retries that were left half done. Raises as :meth:`record_waiting`."""
-        self._forget()
-        self._finish_requeues()
+    def tidy(self) -> bool:
+        """Forget rows past their retention, and settle dead letter retries that were left half done. Raises as :meth:`record_waiting`.
 
-    def _forget(self) -> None:
+        Returns:
+            False when there is more to do.
+        """
+        return all([self._forget(), self._settle()])
+
+    def _forget(self) -> bool:
         # By both clocks: a broker whose clock has jumped ahead must not make all history old.
         before = min(self.broker.now(), self.clock()) - self.retention
-        while self.storage.prune_executions(before, _PRUNE_STEP) == _PRUNE_STEP:
-            pass
-        while self.storage.prune_dead_letters(before, _PRUNE_STEP) == _PRUNE_STEP:
-            pass
+        are_forgotten = [_forget(prune, before) for prune in (self.storage.prune_executions, self.storage.prune_dead_letters)]
+        return all(are_forgotten)
 
-    def _finish_requeues(self) -> None:
-        """Only once the outbox is empty: what has become of a job may still be in it."""
-        now = self.broker.now()
-        for letter in self.storage.stale_requeues(now - _REQUEUE_OVERDUE, _PRUNE_STEP):
-            # Nothing can requeue it any more (its not_after has passed), so what the broker says now stays true.
-            job = self.broker.get([letter.job.id])[0]
-            if job is None:
-                # Never retried, or retried, finished and forgotten: then there is a later death, or history has a later run.
-                latest = self.storage.dead_letter(letter.job.id)
-                has_died_again = latest is not None and latest.job.deaths > letter.job.deaths
-                untouched = not has_died_again and all(run.run <= letter.job.run for run in self.storage.job_executions(letter.job.id))
-            else:
-                untouched = job.state is JobState.DEAD and job.deaths == letter.job.deaths
-            self.storage.finish_requeues([(letter.job.id, letter.job.deaths)], now=now, requeued=not untouched)
-            _log.warning(
-                "finished a dead letter retry that was left half done",
-                extra={"fields": {"job_id": letter.job.id, "death": letter.job.deaths, "requeued": not untouched}},
-            )
+    def _settle(self) -> bool:
+        return settle_overdue(self.broker, self.storage)
 
     def _step(self) -> bool:
         """Move one batch of each kind; True when the outbox was nearly empty, so that there is time for a pause."""
@@ -129,24 +170,22 @@ class Recorder:
         fullest, failure = 0.0, None
         # Each by itself: dead letters that storage does not manage must not keep history from it.
         for kind in _KINDS:
+            size = self._size(kind)
             try:
-                fullest = max(fullest, self._move(kind) / self._size(kind))
-                self._sizes[kind] = min(self._size(kind) * 2, _BATCH)
+                fullest = max(fullest, self._move(kind) / size)
+                # Slowly: each time that it is too much again costs as long as storage is given.
+                self._sizes[kind] = min(size + size // 8 + 1, _BATCH)
             except (BrokerError, StorageError) as error:
                 # Perhaps it was too much for the time that storage is given.
-                self._sizes[kind] = max(self._size(kind) // 2, 1)
+                self._sizes[kind] = max(size // 2, 1)
                 failure = error
         if failure is not None:
-            if self._pause == _POLL:
-                level = logging.ERROR if isinstance(failure, IncompatibleData) else logging.WARNING
-                _log.log(level, "recording waits: %s", failure)
+            self._waits.say(failure)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             return True
-        if self._pause != _POLL:
-            _log.info("recording goes on")
+        self._waits.end()
         self._pause = _POLL
-        self._is_drained = fullest < 1
-        return self._is_drained
+        return fullest < 1
 
     def _size(self, kind: OutboxKind) -> int:
         return self._sizes.get(kind, _BATCH)
@@ -155,30 +194,20 @@ class Recorder:
         # Before the first batch too: what it writes goes into partitions that were made ahead.
         if monotonic() < self._tidy_at:
             return
-        parts = (self._watch_lag, self._forget, self._finish_requeues if self._is_drained else lambda: None)
-        failure = None
-        for part in parts:
+        is_tidy, failure = True, None
+        for part in (self._watch_lag, self._forget, self._settle):
             try:
-                part()
+                is_tidy &= part()
             except (BrokerError, StorageError) as error:
                 failure = error
-        if failure is not None and self._is_tidy:
-            _log.warning("tidying up waits: %s", failure)
-        self._is_tidy = failure is None
-        self._tidy_at = monotonic() + (_TIDY if self._is_tidy and self._is_drained else _TIDY_SOON)
+        if failure is None:
+            self._untidy.end()
+        else:
+            self._untidy.say(failure)
+        self._tidy_at = monotonic() + (_TIDY if is_tidy and failure is None else _TIDY_SOON)
 
-    def _watch_lag(self) -> None:
-        lag = self.broker.outbox_lag()
-        fields = {"history": lag.history, "dead": lag.dead, "oldest_age": round(lag.oldest_age.total_seconds(), 3), "dropped": lag.dropped}
-        if self._dropped is not None and lag.dropped > self._dropped:
-            _log.error("the broker dropped history that storage had not taken: see [history] max_pending", extra={"fields": fields})
-        self._dropped = lag.dropped
-        is_behind = lag.oldest_age > _BEHIND
-        if is_behind:
-            _log.warning("recording is behind", extra={"fields": fields})
-        elif self._is_behind:
-            _log.info("recording has caught up", extra={"fields": fields})
-        self._is_behind = is_behind
+    def _watch_lag(self) -> bool:
+        return self._lag.look(self.broker.outbox_lag())
 
     def _move(self, kind: OutboxKind) -> int:
         batch = self.broker.outbox(kind, self._size(kind))
@@ -210,6 +239,11 @@ class Recorder:
             middle = len(rows) // 2
             self._store(rows[:middle], store)
             self._store(rows[middle:], store)
+
+
+def _forget(prune: Callable[[datetime, int], int], before: datetime) -> bool:
+    """Forget in steps; False when there is more."""
+    return any(prune(before, _PRUNE_STEP) < _PRUNE_STEP for _ in range(_PRUNE_STEPS))
 
 
 def _named(row: Execution | DeadLetter) -> dict[str, Any]:

@@ -195,7 +195,10 @@ class DeadLetters(Protocol):
         """
 
     def finish_requeues(self, deaths: Sequence[tuple[str, int]], *, now: datetime, requeued: bool) -> None:
-        """Mark dead letters that were being retried as requeued at *now*, or as open again, in one transaction; repeating it is harmless."""
+        """Mark dead letters that were being retried as requeued at *now*, or as open again, in one transaction; repeating it is harmless.
+
+        Only retries that began at *now* or earlier: one that somebody has begun since is theirs. Who began it therefore finishes with the same *now*.
+        """
 
     def stale_requeues(self, before: datetime, limit: int) -> list[DeadLetter]:
         """Dead letters whose retry began before *before* and was not finished."""

@@ -44,6 +44,15 @@ _GROUPS: Final[Columns] = {
     "ERROR": "example_error",
 }
 
+_SKIPPED: Final = {
+    "retried": "acted on meanwhile, their unique key is taken, they could not be read, or the broker took too long",
+    "discarded": "acted on meanwhile",
+}
+_REPEAT: Final = {
+    "retried": "what was under way is settled within two minutes: then repeat the command for the rest",
+    "discarded": "repeat the command for the rest",
+}
+
 
 def _filters(function: C) -> C:
     for option in (
@@ -201,8 +210,9 @@ def _in_bulk(cli: Cli, act: Callable[..., BulkResult], wanted: DeadLetterFilter,
         with cli.progress(f"{doing} dead letters") as update:
             result = act(wanted, dry_run=dry_run, progress=step)
     except BaseException:
-        so_far = 0 if latest is None else latest.done
-        cli.note(f"{done} {so_far} before it was broken off; what was under way is settled within two minutes: then repeat the command for the rest")
+        # Nothing was begun when there is no step yet: then there is nothing to say but what went wrong.
+        if latest is not None:
+            cli.note(f"{done} {latest.done} of {counted(latest.matched, 'dead letter')} before it was broken off; {_REPEAT[done]}")
         raise
     cli.answer(result.to_dict(), _bulk_text(result, done))
 
@@ -212,5 +222,5 @@ def _bulk_text(result: BulkResult, verb: str) -> str:
         return f"{counted(result.matched, 'dead letter')} would be {verb}"
     rest = result.matched - result.done - result.skipped
     others = f"; {rest} were not open any more when it was their turn" if rest > 0 else ""
-    skipped = f", skipped {result.skipped} (acted on meanwhile, or their unique key is taken)" if result.skipped else ""
+    skipped = f", skipped {result.skipped} ({_SKIPPED[verb]})" if result.skipped else ""
     return f"{verb} {result.done} of {counted(result.matched, 'dead letter')}{skipped}{others}"

@@ -16,6 +16,7 @@ from jobqueue_cli.plugin import jobqueue_commands
 from jobqueue_cli.root import Root
 from jobqueue_cli.session import Cli
 from jobqueue_core.app import App
+from jobqueue_core.errors import BrokerUnavailable, StorageUnavailable
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.testing.factories import completed, died, log_line, report, worker_info
 
@@ -385,6 +386,42 @@ def test_a_bulk_retry_can_be_narrowed_by_time(app: App, answer: Callable[..., An
     assert answer("dlq", "groups", "--until", died_at)[0]["count"] == 1
     assert answer("dlq", "retry", "--all", "--until", died_at)["done"] == 1
     assert [one["job_id"] for one in answer("dlq", "list")] == [second.id]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(KeyboardInterrupt(), "error: stopped before it was done"), (BrokerUnavailable("the broker is away"), "error: the broker is away")],
+    ids=["interrupt", "broker"],
+)
+def test_a_bulk_retry_that_is_broken_off_says_how_far_it_came_and_exits_with_1(
+    run: Run, app: App, monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str
+) -> None:
+    for _ in range(3):
+        kill(app)
+    requeue, sent = app.broker.requeue, []
+
+    def break_off(job: Job, **options: Any) -> Any:
+        if len(sent) == 2:
+            raise error
+        sent.append(job)
+        return requeue(job, **options)
+
+    monkeypatch.setattr(app.broker, "requeue", break_off)
+    result = run("dlq", "retry", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    said = [line for line in result.stderr.splitlines() if line]
+    assert said[0].startswith("retried 2 of 3 dead letters before it was broken off; what was under way is settled within two minutes")
+    assert said[1:] == [says]
+
+
+def test_a_bulk_action_that_never_began_says_only_why(run: Run, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_args: Any) -> None:
+        raise StorageUnavailable("storage is away")
+
+    monkeypatch.setattr(app.storage, "count_dead_letters", away)
+    for words in ("retry", "delete"):
+        result = run("dlq", words, "--all")
+        assert (result.exit_code, result.stdout, result.stderr.splitlines()) == (1, "", ["error: storage is away"])
 
 
 @pytest.mark.parametrize("words", ["jobs", "queues", "dlq list", "dlq groups", "executions", "workers", "stats", "plugins", "handlers", "doctor"])

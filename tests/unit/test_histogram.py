@@ -44,6 +44,23 @@ def test_what_is_too_short_to_measure_falls_into_the_first_bucket(duration: floa
     assert counted([duration]).buckets == {0: 1}
 
 
+@pytest.mark.parametrize("duration", [1e9, 1e10, 1e300, math.inf])
+def test_what_is_too_long_to_be_true_falls_into_the_last_bucket(duration: float) -> None:
+    assert Histogram.bucket(duration) == Histogram.bucket(1e9) < 300
+    assert counted([duration]).mean_ms == 1e9
+
+
+@given(st.floats())
+def test_every_number_has_a_bucket_that_a_small_integer_holds_and_a_mean(duration: float) -> None:
+    assert 0 <= Histogram.bucket(duration) <= 32_767
+    assert 0 <= (counted([duration]).mean_ms or 0) <= 1e9
+
+
+@pytest.mark.parametrize("duration", [math.nan, -math.inf, -1e300])
+def test_what_is_no_duration_falls_into_the_first_bucket_and_adds_nothing(duration: float) -> None:
+    assert (counted([duration]).buckets, counted([duration]).total_ms) == ({0: 1}, 0.0)
+
+
 def test_it_can_be_stored_by_its_buckets_and_total() -> None:
     original = counted([1.0, 2.0, 3000.0])
     copy = Histogram(original.buckets, total_ms=original.total_ms)

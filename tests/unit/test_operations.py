@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 
@@ -449,6 +450,113 @@ def test_storage_that_fails_at_the_end_of_a_page_loses_and_doubles_nothing(offic
     office.recorder.tidy()
     assert {office.operations.dead_letter(job.id).state for job in jobs} == {DeadLetterState.REQUEUED}
     assert len(office.lease()) == 3
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable, StorageUnavailable, KeyboardInterrupt])
+def test_a_bulk_retry_that_is_broken_off_says_how_far_it_came_and_repeated_retries_each_job_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    jobs = [office.kill() for _ in range(130)]
+    requeue, sent = office.broker.requeue, []
+
+    def break_off(job: Job, **options: Any) -> Any:
+        answer = requeue(job, **options)
+        sent.append(job.id)
+        if len(sent) == 113:
+            raise error("it was done all the same")
+        return answer
+
+    steps: list[BulkResult] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(office.broker, "requeue", break_off)
+        with pytest.raises(error):
+            office.operations.retry_dead_letters(DeadLetterFilter(), progress=steps.append)
+    assert steps == [BulkResult(matched=130, done=100), BulkResult(matched=130, done=112)]
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=17, done=17)
+    office.clock.advance(31 * SECOND)
+    office.recorder.tidy()
+    assert {office.operations.dead_letter(job.id).state for job in jobs} == {DeadLetterState.REQUEUED}
+    assert sorted(lease.job.id for lease in office.lease()) == sorted(job.id for job in jobs)
+
+
+def test_an_interrupt_between_two_answers_leaves_nothing_behind(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [office.kill() for _ in range(3)]
+
+    evolve = attrs.evolve
+
+    def interrupted(it: Any, **changes: Any) -> Any:
+        if "done" in changes:
+            raise KeyboardInterrupt
+        return evolve(it, **changes)
+
+    monkeypatch.setattr(attrs, "evolve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        office.operations.retry_dead_letters(DeadLetterFilter())
+    states = sorted(office.operations.dead_letter(job.id).state for job in jobs)
+    assert states == [DeadLetterState.OPEN, DeadLetterState.OPEN, DeadLetterState.REQUEUED]
+
+
+def test_a_step_that_takes_too_long_is_begun_anew_and_retries_all(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [office.kill() for _ in range(7)]
+    requeue, begin, begun = office.broker.requeue, office.storage.begin_requeues, []
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        office.clock.advance(12 * SECOND)
+        return requeue(*arguments, **options)
+
+    def counted(deaths: Any, **options: Any) -> Any:
+        begun.append(len(deaths))
+        return begin(deaths, **options)
+
+    monkeypatch.setattr(office.broker, "requeue", slow)
+    monkeypatch.setattr(office.storage, "begin_requeues", counted)
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=7, done=7)
+    assert begun == [7, 5, 3, 1], "two fit into half a minute"
+    assert {office.operations.dead_letter(job.id).state for job in jobs} == {DeadLetterState.REQUEUED}
+    assert len(office.lease()) == 7
+
+
+def test_a_job_that_alone_takes_too_long_is_skipped_and_said(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow_one, *others = [office.kill() for _ in range(3)]
+    requeue = office.broker.requeue
+
+    def slow(job: Job, **options: Any) -> Any:
+        if job.id == slow_one.id:
+            office.clock.advance(31 * SECOND)
+        return requeue(job, **options)
+
+    monkeypatch.setattr(office.broker, "requeue", slow)
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=3, done=2, skipped=1)
+    assert office.operations.dead_letter(slow_one.id).state is DeadLetterState.OPEN
+    assert {lease.job.id for lease in office.lease()} == {job.id for job in others}
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING" and "took too long" in one.getMessage()] != []
+
+
+def test_who_comes_too_late_does_not_finish_the_retry_that_somebody_else_has_begun_since(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = office.kill()
+    key = (job.id, 1)
+    requeue = office.broker.requeue
+
+    def hang(*arguments: Any, **options: Any) -> Any:
+        office.clock.advance(31 * SECOND)
+        office.recorder.tidy()
+        assert office.storage.begin_requeues([key], now=office.broker.now()) == [True]
+        return requeue(*arguments, **options)
+
+    monkeypatch.setattr(office.broker, "requeue", hang)
+    with pytest.raises(BrokerUnavailable):
+        office.operations.retry_dead_letter(job.id)
+    assert office.operations.dead_letter(job.id).state is DeadLetterState.REQUEUEING
+
+
+def test_what_is_being_retried_by_somebody_is_left_to_them(office: Office) -> None:
+    theirs, free = office.kill(), office.kill()
+    assert office.storage.begin_requeues([(theirs.id, 1)], now=office.broker.now()) == [True]
+    assert office.operations.retry_dead_letters(DeadLetterFilter()) == BulkResult(matched=1, done=1)
+    assert office.operations.dead_letter(theirs.id).state is DeadLetterState.REQUEUEING
+    assert [lease.job.id for lease in office.lease()] == [free.id]
 
 
 def test_a_job_that_could_not_be_read_is_tried_again_only_with_a_payload(office: Office) -> None:

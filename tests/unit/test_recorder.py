@@ -12,12 +12,12 @@ import pytest
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution
 from jobqueue_core.broker import OutboxBatch
-from jobqueue_core.errors import BrokerUnavailable, StorageRejected, StorageUnavailable
+from jobqueue_core.errors import BrokerUnavailable, IncompatibleData, StorageRejected, StorageUnavailable
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import DeadLetterFilter, ExecutionFilter
 from jobqueue_core.testing import ManualClock
-from jobqueue_core.testing.factories import completed, dead_letter, died, execution, new_jobs
+from jobqueue_core.testing.factories import completed, dead_letter, died, execution, failed, new_jobs
 from jobqueue_sqlite.broker import SqliteBroker
 from jobqueue_sqlite.storage import SqliteStorage
 
@@ -30,6 +30,7 @@ class Storage:
     def __init__(self, storage: SqliteStorage) -> None:
         self._storage = storage
         self.away = False
+        self.failure: Exception | None = None
         self.poison: set[str] = set()
         self.calls = 0
         self.on_call: Callable[[str], object] = lambda _name: None
@@ -38,6 +39,8 @@ class Storage:
 
     def _check(self, ids: Sequence[str]) -> None:
         self.calls += 1
+        if self.failure is not None:
+            raise self.failure
         if self.away or len(ids) > self.most:
             raise StorageUnavailable("away")
         if self.poison.intersection(ids):
@@ -57,6 +60,10 @@ class Storage:
     def prune_executions(self, *args: Any) -> int:
         self.on_call("prune_executions")
         return self._storage.prune_executions(*args)
+
+    def finish_requeues(self, *args: Any, **options: Any) -> None:
+        self.on_call("finish_requeues")
+        self._storage.finish_requeues(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -282,25 +289,92 @@ def test_a_broker_whose_clock_has_jumped_ahead_makes_nothing_old(desk: Desk) -> 
     assert sorted(desk.recorded()) == sorted(ids)
 
 
-def test_a_retry_whose_run_still_waits_in_the_outbox_is_not_opened_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.recorder._TIDY_SOON", 0.01)
+def test_a_retry_whose_run_still_waits_in_the_outbox_is_not_opened_again(desk: Desk) -> None:
     letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    desk.run(0)
+    desk.clock.advance(timedelta(days=2))
+    desk.broker.prune(100)
+    assert desk.broker.get([letter.job.id]) == [None], "the broker has forgotten it"
+    assert not desk.recorder.tidy(), "there is more to do"
+    assert state(desk, letter) is DeadLetterState.REQUEUEING
+    desk.recorder.record_waiting()
+    assert desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUED
+
+
+def test_a_recorder_that_was_cut_off_from_storage_does_not_open_what_was_retried_meanwhile(desk: Desk) -> None:
+    desk.recorder.run(_stopped())
+    letter = half_done(desk)
+    desk.recorder.run(_stopped())
     assert desk.broker.requeue(letter.job) == "requeued"
     desk.run(0)
     desk.storage.away = True
     desk.recorder.run(_stopped())
     desk.clock.advance(timedelta(days=2))
     desk.broker.prune(100)
-    assert desk.broker.get([letter.job.id]) == [None], "the broker has forgotten it"
     desk.storage.away = False
-    recorder = desk.another()
-    stop = Stop()
-    thread = threading.Thread(target=recorder.run, args=(stop,))
-    thread.start()
-    _until(lambda: state(desk, letter) is not DeadLetterState.REQUEUEING)
-    stop.request()
-    thread.join(10)
+    for _ in range(2):
+        desk.recorder._tidy_at = float("-inf")
+        desk.recorder.run(_stopped())
     assert state(desk, letter) is DeadLetterState.REQUEUED
+
+
+def test_a_retry_whose_job_died_again_before_storage_heard_of_it_is_known_as_done(desk: Desk) -> None:
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    desk.run(0, dying=True)
+    desk.clock.advance(31 * SECOND)
+    desk.recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUED
+    desk.recorder.record_waiting()
+    assert state(desk, letter) is DeadLetterState.OPEN, "its second death"
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_retry_whose_job_the_broker_has_lost_with_all_its_data_is_open_again(desk: Desk, tmp_path: Path, *, ran: bool) -> None:
+    letter = half_done(desk)
+    assert desk.broker.requeue(letter.job) == "requeued"
+    if ran:
+        (lease,) = desk.broker.lease(["default"], 1, worker_id="w", lease_for=30 * SECOND, wait=timedelta(0), suspects=0)
+        assert desk.broker.settle([failed(lease, delay=60 * SECOND)], worker_id="w") == [True]
+        desk.recorder.record_waiting()
+        assert [one.run for one in desk.storage.job_executions(letter.job.id)] == [1, 2]
+    desk.broker.close()
+    desk.broker = SqliteBroker(tmp_path / "empty.db", clock=desk.clock)
+    desk.clock.advance(31 * SECOND)
+    desk.another().tidy()
+    assert state(desk, letter) is DeadLetterState.OPEN
+
+
+def test_many_half_done_retries_are_settled_together(desk: Desk) -> None:
+    desk.run(250, dying=True)
+    desk.recorder.record_waiting()
+    letters = [desk.storage.dead_letter(job_id) for job_id in desk.letters()]
+    assert all(desk.storage.begin_requeues([(one.job.id, one.job.deaths) for one in letters], now=desk.clock()))
+    assert {desk.broker.requeue(one.job) for one in letters[:120]} == {"requeued"}
+    desk.clock.advance(31 * SECOND)
+    desk.recorder.tidy()
+    assert {state(desk, one) for one in letters[:120]} == {DeadLetterState.REQUEUED}
+    assert {state(desk, one) for one in letters[120:]} == {DeadLetterState.OPEN}
+
+
+def test_a_retry_that_is_begun_anew_while_a_recorder_looks_is_left_to_who_began_it(desk: Desk) -> None:
+    letter = half_done(desk)
+    desk.clock.advance(31 * SECOND)
+    recorder = desk.another()
+
+    def meanwhile(name: str) -> None:
+        if name == "finish_requeues":
+            desk.storage.on_call = lambda _name: None
+            desk.recorder.tidy()
+            assert state(desk, letter) is DeadLetterState.OPEN
+            desk.clock.advance(SECOND)
+            assert desk.storage.begin_requeues([(letter.job.id, letter.job.deaths)], now=desk.clock()) == [True]
+
+    desk.storage.on_call = meanwhile
+    recorder.tidy()
+    assert state(desk, letter) is DeadLetterState.REQUEUEING
 
 
 @pytest.mark.parametrize("record", ["failures", "none"])
@@ -320,13 +394,9 @@ def test_a_retry_whose_job_died_again_and_is_forgotten_is_known_as_done_whatever
 def test_what_storage_does_not_manage_at_once_is_moved_in_smaller_parts(desk: Desk) -> None:
     ids = desk.run(300)
     desk.storage.most = 20
-    stop = Stop()
-    recorder = desk.another()
-    recorder._pause = 0.01
     for _ in range(60):
-        recorder._step()
+        desk.recorder._step()
     assert sorted(desk.recorded()) == sorted(ids)
-    stop.request()
 
 
 def test_dead_letters_that_storage_does_not_manage_keep_no_history_back(desk: Desk) -> None:
@@ -382,15 +452,79 @@ def test_rows_are_recorded_although_tidying_up_fails(desk: Desk, caplog: pytest.
     assert [one.getMessage() for one in caplog.records if "tidying" in one.getMessage()] == ["tidying up waits: no lock"]
 
 
-def test_whoever_falls_behind_says_so_and_when_it_has_caught_up(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_falls_behind_says_so_once_a_minute_and_when_it_has_caught_up(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "jobqueue.recorder")
     desk.run(2)
     desk.clock.advance(61 * SECOND)
-    desk.recorder.run(_stopped())
-    assert "recording is behind" in caplog.text
-    again = desk.another()
-    again.run(_stopped())
-    assert caplog.text.count("recording is behind") == 1
+    desk.storage.away = True
+    for _ in range(3):
+        tidy_now(desk)
+    assert said(caplog, "behind") == ["recording is behind"]
+    desk.storage.away = False
+    for _ in range(3):
+        tidy_now(desk)
+    assert said(caplog, "behind", "caught up") == ["recording is behind", "recording has caught up"]
+
+
+def test_who_stays_behind_says_so_again(desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobqueue_core.recorder._REMIND", 0.0)
+    desk.run(2)
+    desk.clock.advance(61 * SECOND)
+    desk.storage.away = True
+    for _ in range(3):
+        tidy_now(desk)
+    assert said(caplog, "behind") == ["recording is behind"] * 3
+
+
+def test_storage_that_is_away_is_said_once_and_that_recording_goes_on(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "jobqueue.recorder")
+    desk.run(2)
+    desk.storage.away = True
+    for _ in range(3):
+        desk.recorder._step()
+    desk.storage.away = False
+    for _ in range(3):
+        desk.recorder._step()
+    assert said(caplog, "recording") == ["recording waits: away", "recording goes on"]
+
+
+def test_a_schema_that_does_not_fit_is_an_error_said_each_minute_also_when_storage_was_away_before(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = desk.run(2)
+    desk.storage.failure = StorageUnavailable("away")
+    desk.recorder._step()
+    desk.storage.failure = IncompatibleData("too old: run 'jobqueue migrate'")
+    for _ in range(3):
+        desk.recorder._step()
+    assert said(caplog, "waits") == ["recording waits: away", "recording waits: too old: run 'jobqueue migrate'"]
+    assert caplog.records[-1].levelname == "ERROR"
+    monkeypatch.setattr("jobqueue_core.recorder._REMIND", 0.0)
+    desk.recorder._waits._again_at = 0.0
+    for _ in range(2):
+        desk.recorder._step()
+    assert len(said(caplog, "jobqueue migrate")) == 3
+    desk.storage.failure = None
+    desk.recorder._step()
+    desk.recorder._step()
+    assert sorted(desk.recorded()) == sorted(ids), "it goes on without a restart"
+
+
+def test_a_storage_that_now_and_then_does_not_manage_is_said_no_more_than_once_a_minute(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.run(300)
+    desk.storage.most = 20
+    for _ in range(60):
+        desk.recorder._step()
+    assert said(caplog, "recording") == ["recording waits: away"]
+
+
+def tidy_now(desk: Desk) -> None:
+    desk.recorder._tidy_at = float("-inf")
+    desk.recorder._step()
+
+
+def said(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
+    return [one.getMessage() for one in caplog.records if any(word in one.getMessage() for word in words)]
 
 
 def test_history_that_the_broker_dropped_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -295,6 +295,17 @@ class DeadLetterContract(StorageArrangement):
         self.finish(storage, letter, requeued=False, seconds=9)
         assert self.latest(storage, letter) == before
 
+    @pytest.mark.parametrize("requeued", [False, True])
+    def test_a_retry_that_somebody_has_begun_since_is_not_finished_for_them(self, storage: Storage, other: Storage, *, requeued: bool) -> None:
+        letter = self.one(storage)
+        self.begin(storage, letter, seconds=1)
+        self.finish(other, letter, requeued=False, seconds=40)
+        assert self.begin(other, letter, seconds=41)
+        self.finish(storage, letter, requeued=requeued, seconds=1)
+        assert self.state(storage, letter) is _S.REQUEUEING
+        self.finish(other, letter, requeued=True, seconds=41)
+        assert self.state(storage, letter) is _S.REQUEUED
+
     def test_only_what_was_begun_can_be_finished(self, storage: Storage) -> None:
         letter, gone = self.one(storage), self.one(storage)
         storage.discard(gone.job.id, 1)
