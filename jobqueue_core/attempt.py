@@ -19,6 +19,7 @@ __all__ = [
     "MAX_TRACEBACK",
     "Cancelled",
     "Completed",
+    "Crashed",
     "Dead",
     "DeadLetter",
     "DeadLetterState",
@@ -101,7 +102,17 @@ class Returned:
     error: str = "returned by a worker that was stopping"
 
 
-Outcome = Completed | Retrying | Snoozed | Dead | Cancelled | Returned
+@attrs.frozen(kw_only=True)
+class Crashed:
+    """The process that ran the handler died under it, and the worker did not. Counts a crash instead of an attempt; the job is due again at once,
+    or dead as ``worker_lost`` when it has crashed *max_crashes* times.
+    """
+
+    error: str
+    max_crashes: int
+
+
+Outcome = Completed | Retrying | Snoozed | Dead | Cancelled | Returned | Crashed
 """How a run ended. Matched in two places only: ``lifecycle.conclude`` and ``settlement``."""
 
 
@@ -166,7 +177,7 @@ class ExecutionState(enum.StrEnum):
     SNOOZED = "snoozed"
     RETURNED = "returned"
     LOST = "lost"
-    """Its worker lost the lease."""
+    """Its worker lost the lease, or the handler's own process died."""
 
 
 class Execution(msgspec.Struct, frozen=True, array_like=True):

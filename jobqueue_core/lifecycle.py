@@ -17,6 +17,7 @@ from jobqueue_core.attempt import (
     MAX_ERROR,
     Cancelled,
     Completed,
+    Crashed,
     Dead,
     DeadLetter,
     Execution,
@@ -132,6 +133,10 @@ def conclude(job: Job, outcome: Outcome, *, now: datetime, duration: timedelta, 
         case Returned():
             state, error = ExecutionState.RETURNED, outcome.error[:MAX_ERROR]
             after = replace(ran, state=JobState.QUEUED)
+        case Crashed():
+            state, error = ExecutionState.LOST, outcome.error[:MAX_ERROR]
+            after = _count_crash(ran, error, now, outcome.max_crashes)
+            letter = _dead_letter(after, now, error, None) if after.state is JobState.DEAD else None
         case _:
             assert_never(outcome)
     execution = _execution(job, state, now, error=error, duration=duration, max_retries=max_retries, after=after)
@@ -151,21 +156,16 @@ def crash(job: Job, *, now: datetime, error: str, counted: bool, cancel_requeste
         cancel_requested: As for :func:`conclude`.
         max_crashes: A job that has crashed so often is dead.
     """
-    held = replace(job, cancel_requested=False, progress=None, crashes=job.crashes + 1 if counted else job.crashes)
-    if counted:
-        held = replace(held, last_error=error[:MAX_ERROR])
-    letter = None
+    error = error[:MAX_ERROR]
+    held = replace(job, cancel_requested=False, progress=None)
+    after = _count_crash(held, error, now, max_crashes) if counted else replace(held, state=JobState.QUEUED)
     if cancel_requested:
-        after = replace(held, state=JobState.CANCELLED, completed_at=now, last_error="cancelled")
-    elif counted and held.crashes >= max_crashes:
-        after = _die(held, DeadReason.WORKER_LOST, error[:MAX_ERROR], now)
-        letter = _dead_letter(after, now, error[:MAX_ERROR], None)
-    else:
-        after = replace(held, state=JobState.QUEUED)
+        after = replace(held, state=JobState.CANCELLED, completed_at=now, last_error="cancelled", crashes=after.crashes)
+    letter = _dead_letter(after, now, error, None) if after.state is JobState.DEAD else None
     execution = None
     if counted:
         duration = timedelta(0) if job.started_at is None else max(now - job.started_at, timedelta(0))
-        execution = _execution(job, ExecutionState.LOST, now, error=error[:MAX_ERROR], duration=duration, max_retries=job.max_retries, after=after)
+        execution = _execution(job, ExecutionState.LOST, now, error=error, duration=duration, max_retries=job.max_retries, after=after)
     return Conclusion(job=after, execution=execution, dead_letter=letter)
 
 
@@ -213,6 +213,13 @@ def requeue(dead: Job, now: datetime) -> Job:
         archived=False,
         created_at=min(dead.created_at, now),
     )
+
+
+def _count_crash(job: Job, error: str, now: datetime, max_crashes: int) -> Job:
+    crashed = replace(job, crashes=job.crashes + 1, last_error=error)
+    if crashed.crashes >= max_crashes:
+        return _die(crashed, DeadReason.WORKER_LOST, error, now)
+    return replace(crashed, state=JobState.QUEUED)
 
 
 def _die(job: Job, reason: DeadReason, error: str, now: datetime) -> Job:

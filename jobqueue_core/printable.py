@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from jobqueue_core.attempt import Cancelled, Completed, Dead, Outcome, Retrying, Returned, Snoozed
+from jobqueue_core.attempt import Cancelled, Completed, Crashed, Dead, Outcome, Retrying, Returned, Snoozed
 
 __all__ = ["printable", "writable"]
 
@@ -19,7 +19,7 @@ def writable(outcome: Outcome) -> Outcome:
     match outcome:
         case Completed() | Snoozed():
             return outcome
-        case Cancelled() | Returned():
+        case Cancelled() | Returned() | Crashed():
             return attrs.evolve(outcome, error=printable(outcome.error))
         case Retrying() | Dead():
             traceback = None if outcome.traceback is None else printable(outcome.traceback)

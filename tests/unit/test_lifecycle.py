@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jobqueue_core import Job, JobState, Priority
-from jobqueue_core.attempt import MAX_ERROR, Cancelled, Completed, Dead, ExecutionState, Outcome, Retrying, Returned, Snoozed
+from jobqueue_core.attempt import MAX_ERROR, Cancelled, Completed, Crashed, Dead, ExecutionState, Outcome, Retrying, Returned, Snoozed
 from jobqueue_core.job import DeadReason, NewJob, Progress
 from jobqueue_core.lifecycle import TRANSITIONS, Conclusion, accept, begin, cancel, conclude, crash, execution_id, expire, give_back, park, requeue
 
@@ -46,6 +46,7 @@ OUTCOMES: list[Outcome] = [
     Dead(reason=DeadReason.DISCARDED, error="Discard: no"),
     Cancelled(),
     Returned(),
+    Crashed(error="handler process killed by SIGSEGV", max_crashes=MAX_CRASHES),
 ]
 LOSSES = ["crash", "uncounted crash", "give back", "give back later", "park"]
 

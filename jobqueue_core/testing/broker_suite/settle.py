@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from jobqueue_core.attempt import Cancelled, Completed, Dead, ExecutionState, Outcome, Retrying, Returned, Settlement, Snoozed
+from jobqueue_core.attempt import Cancelled, Completed, Crashed, Dead, ExecutionState, Outcome, Retrying, Returned, Settlement, Snoozed
 from jobqueue_core.job import DeadReason, JobState
 from jobqueue_core.lifecycle import conclude, give_back
 from jobqueue_core.testing.broker_suite.arrangement import SECOND, BrokerArrangement
@@ -34,6 +34,8 @@ _OUTCOMES: dict[str, tuple[Outcome, JobState, ExecutionState, dict[str, int]]] =
     ),
     "cancelled": (Cancelled(), JobState.CANCELLED, ExecutionState.CANCELLED, {"cancelled": 1}),
     "returned": (Returned(), JobState.QUEUED, ExecutionState.RETURNED, {"waiting": 1}),
+    "crashed": (Crashed(error=_ODD_ERROR, max_crashes=2), JobState.QUEUED, ExecutionState.LOST, {"waiting": 1}),
+    "crashed-for-good": (Crashed(error=_ODD_ERROR, max_crashes=1), JobState.DEAD, ExecutionState.LOST, {"dead": 1}),
 }
 _outcomes = pytest.mark.parametrize("name", list(_OUTCOMES))
 
