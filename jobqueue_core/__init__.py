@@ -41,7 +41,7 @@ from jobqueue_core.handlers import Registry, handler, lifespan
 from jobqueue_core.hookspecs import hookimpl, hookspec
 from jobqueue_core.job import Job, JobState, Priority
 from jobqueue_core.retry import RetryPolicy
-from jobqueue_core.signals import Discard, Retry, Snooze
+from jobqueue_core.signals import Discard, Interrupted, Retry, Snooze
 
 if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue
@@ -56,6 +56,7 @@ __all__ = [
     "Discard",
     "Duration",
     "HandlerError",
+    "Interrupted",
     "InvalidJob",
     "InvalidPayload",
     "Job",

@@ -149,3 +149,10 @@ class App:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def installed_middleware(settings: Settings) -> list[Middleware]:
+    """The middleware of the plugins installed, outermost first: for a process that needs nothing else of an app."""
+    plugins = Plugins.load()
+    plugins.disable(settings.plugins.disable)
+    return plugins.middleware(settings)

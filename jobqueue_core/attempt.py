@@ -104,8 +104,9 @@ class Returned:
 
 @attrs.frozen(kw_only=True)
 class Crashed:
-    """The process that ran the handler died under it, and the worker did not. Counts a crash instead of an attempt; the job is due again at once,
-    or dead as ``worker_lost`` when it has crashed *max_crashes* times.
+    """The process that ran the handler died under it, and the worker did not.
+
+    Counts a crash instead of an attempt; the job is due again at once, or dead as ``worker_lost`` when it has crashed *max_crashes* times.
     """
 
     error: str

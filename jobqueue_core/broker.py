@@ -61,6 +61,12 @@ PROTOCOL: Final = 1
 """The version of the protocols in this file and ``storage.py``; a broker states the one it implements and assembly checks it."""
 
 
+HEARTBEAT: Final = timedelta(seconds=5)
+"""How often a worker beats."""
+WORKER_SHOWN: Final = 2 * HEARTBEAT
+"""How long a worker is shown after it last beat: one that dies together with whoever would have told disappears within this time."""
+
+
 # What producers ask for and get --------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +243,7 @@ class Consumer(Protocol):
         """Store progress and log lines of running jobs. Of a lost lease nothing is stored. A job keeps its latest 1,000 lines."""
 
     def beat(self, worker: WorkerInfo) -> None:
-        """Say that *worker* lives, and what it runs. A worker that has not done so for 15 s is not shown any more."""
+        """Say that *worker* lives, and what it runs. A worker that has not done so for ``WORKER_SHOWN`` is not shown any more."""
 
     def leave(self, worker_id: str) -> None:
         """Forget a worker that has stopped and holds nothing."""
@@ -270,7 +276,7 @@ class Upkeep(Protocol):
         """
 
     def reclaim_worker(self, worker_id: str, *, started: Collection[str], error: str, max_crashes: int) -> Reclaimed:
-        """Take everything from a worker that is known to be dead.
+        """Take everything from a worker that is known to be dead, and forget it: it is not shown any more.
 
         Args:
             worker_id: Whose leases; it never comes back.
@@ -408,7 +414,7 @@ class Inspection(Protocol):
         """One queue; None when it is unknown."""
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers that beat, oldest first."""
+        """The workers that have beaten within ``WORKER_SHOWN``, oldest first."""
 
     def types(self) -> list[TypeInfo]:
         """The types that running workers serve, or have served in the last day, by name."""

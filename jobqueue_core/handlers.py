@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
@@ -15,7 +16,7 @@ import attrs
 import msgspec
 
 from jobqueue_core.context import JobContext
-from jobqueue_core.durations import Duration, to_timedelta
+from jobqueue_core.durations import Duration, parse_size, to_timedelta
 from jobqueue_core.errors import DuplicateHandler, HandlerError, InvalidJob, InvalidPayload
 from jobqueue_core.job import Priority, check_job_type, check_queue
 from jobqueue_core.retry import RetryPolicy
@@ -27,6 +28,8 @@ Lifespan = Callable[[], contextlib.AbstractAsyncContextManager[object]]
 ExceptionTypes = tuple[type[BaseException], ...]
 F = TypeVar("F", bound=Callable[..., object])
 
+DEFAULT_GRACE: Final = timedelta(seconds=2)
+"""How long a handler that was asked to stop may take to do so, unless it says otherwise."""
 _MARK: Final = "__jobqueue_handler__"
 _LIFESPAN_MARK: Final = "__jobqueue_lifespan__"
 
@@ -42,7 +45,9 @@ class Options:
     timeout: timedelta | None = None
     retry: RetryPolicy | None = None
     discard_on: ExceptionTypes = ()
+    grace: timedelta = DEFAULT_GRACE
     isolation: Isolation | None = None
+    memory: int | None = None
     concurrency: int | None = None
     aliases: tuple[str, ...] = ()
 
@@ -56,7 +61,9 @@ def handler(
     timeout: Duration | None = None,
     retry: RetryPolicy | None = None,
     discard_on: Sequence[type[BaseException]] = (),
+    grace: Duration = DEFAULT_GRACE,
     isolation: Isolation | None = None,
+    memory: int | str | None = None,
     concurrency: int | None = None,
     aliases: Sequence[str] = (),
 ) -> Callable[[F], F]:
@@ -73,7 +80,10 @@ def handler(
         timeout: How long one run may take; None leaves it to ``[job] default_timeout``.
         retry: How long to wait between attempts; None leaves it to ``[retry]``.
         discard_on: Exceptions after which trying again is no use: dead at once, as ``discarded``.
-        isolation: Where it runs; None means ``async`` for an ``async def``, else ``thread``.
+        grace: How long a handler that was asked to stop (by its timeout or a cancel) may take to do so, before it is ended by force: killed in a
+            process, interrupted in a thread and given up when that does not help.
+        isolation: Where it runs; None means ``async`` for an ``async def``, else ``thread``. ``process`` serves both kinds.
+        memory: The most memory its process may take, as ``"512MiB"`` or a number of bytes; only with ``isolation="process"``.
         concurrency: Most runs of this type at once in one worker; None for no limit of its own.
         aliases: Former names under which jobs may still be waiting.
 
@@ -89,7 +99,9 @@ def handler(
             timeout=None if timeout is None else _positive(to_timedelta(timeout)),
             retry=_policy(retry),
             discard_on=_exceptions(discard_on),
+            grace=to_timedelta(grace),
             isolation=isolation,
+            memory=_memory(memory, isolation),
             concurrency=_at_least(1, concurrency, "concurrency"),
             aliases=_aliases(aliases),
         )
@@ -104,8 +116,11 @@ def handler(
         if isolation == "async" and not inspect.iscoroutinefunction(function):
             msg = f"@handler({type!r}): isolation 'async' needs an 'async def'"
             raise HandlerError(msg)
-        if isolation in ("thread", "process") and inspect.iscoroutinefunction(function):
-            msg = f"@handler({type!r}): an 'async def' runs in the event loop; isolation {isolation!r} needs a plain 'def'"
+        if isolation == "thread" and inspect.iscoroutinefunction(function):
+            msg = f"@handler({type!r}): an 'async def' runs in an event loop; isolation 'thread' needs a plain 'def'"
+            raise HandlerError(msg)
+        if isolation == "process" and (reason := _unreachable(function)) is not None:
+            msg = f"@handler({type!r}): isolation 'process' needs a function that another process can import: {reason}"
             raise HandlerError(msg)
         setattr(function, _MARK, options)
         return function
@@ -164,11 +179,41 @@ def _positive(duration: timedelta) -> timedelta:
     return duration
 
 
-def unrunnable(spec: HandlerSpec) -> str | None:
-    """Why no worker of this release can run a handler; None when it can."""
-    if spec.isolation == "process":
-        return f"handler {spec.origin}: isolation 'process' is not available in this release; use 'thread'"
+def _memory(given: int | str | None, isolation: Isolation | None) -> int | None:
+    if given is None:
+        return None
+    if isolation != "process":
+        msg = "memory can be capped only with isolation='process': threads and coroutines share their worker's"
+        raise ValueError(msg)
+    size = parse_size(given) if isinstance(given, str) else given
+    if type(size) is not int or size <= 0:
+        msg = f"memory must be a size such as '512MiB' or a whole number of bytes, not {given!r}"
+        raise ValueError(msg)
+    return size
+
+
+def _unreachable(function: Callable[..., object]) -> str | None:
+    """Why no other process can import *function*, as far as can be told while its module is being imported; None when it can."""
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(name, str):
+        return f"{function!r} has no name"
+    if "<" in name:
+        return f"{name} is made inside of a function; define it in its module"
+    if function.__module__ == "__main__":
+        return f"{name} is in the script that is being run; put it into a module"
     return None
+
+
+def unrunnable(spec: HandlerSpec) -> str | None:
+    """Why no worker can run a handler, now that its module has been imported; None when it can."""
+    if spec.isolation != "process":
+        return None
+    found: object = sys.modules.get(spec.function.__module__)
+    for name in spec.function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is spec.function:
+        return None
+    return f"handler {spec.origin}: isolation 'process' needs a function that another process can import, and under this name there is another"
 
 
 # Found handlers ------------------------------------------------------------------------------------------------------------------------
@@ -187,6 +232,8 @@ class HandlerSpec:
     context_parameter: str | None
     decode: Callable[[bytes], Any]
     lifespan: Lifespan | None = None
+    found_in: str | None = None
+    """The module that was searched for it; None when it was given as a function."""
 
     @property
     def type(self) -> str:
@@ -274,7 +321,7 @@ class Registry:
             DuplicateHandler: A type or alias has a handler already.
         """
         if not isinstance(source, ModuleType):
-            self._add(source, None, origin)
+            self._add(source, origin=origin)
             return
         lifespans = [value for value in vars(source).values() if getattr(value, _LIFESPAN_MARK, False)]
         if len(lifespans) > 1:
@@ -282,10 +329,10 @@ class Registry:
             raise HandlerError(msg)
         found = {id(value): value for value in vars(source).values() if isinstance(getattr(value, _MARK, None), Options)}
         for function in found.values():
-            self._add(function, lifespans[0] if lifespans else None, origin)
+            self._add(function, origin=origin, found_in=source.__name__, manager=lifespans[0] if lifespans else None)
 
-    def _add(self, function: Callable[..., object], manager: Lifespan | None, origin: str | None) -> None:
-        spec = inspect_handler(function, manager, origin)
+    def _add(self, function: Callable[..., object], *, origin: str | None, found_in: str | None = None, manager: Lifespan | None = None) -> None:
+        spec = attrs.evolve(inspect_handler(function, origin), lifespan=manager, found_in=found_in)
         for name in (spec.type, *spec.options.aliases):
             known = self._by_name.get(name)
             if known is not None and known.function is function:
@@ -313,7 +360,7 @@ def options_of(function: object) -> Options | None:
     return options if isinstance(options, Options) else None
 
 
-def inspect_handler(function: Callable[..., object], manager: Lifespan | None = None, origin: str | None = None) -> HandlerSpec:
+def inspect_handler(function: Callable[..., object], origin: str | None = None) -> HandlerSpec:
     """Read a decorated function's signature.
 
     Raises:
@@ -356,5 +403,4 @@ def inspect_handler(function: Callable[..., object], manager: Lifespan | None = 
         takes_payload=payload_parameter is not None,
         context_parameter=context_parameter,
         decode=decode,
-        lifespan=manager,
     )

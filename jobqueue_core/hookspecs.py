@@ -86,8 +86,9 @@ def jobqueue_handlers() -> Iterable[ModuleType | Callable[..., object]]:  # type
 def jobqueue_middleware(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
     """Offer middleware: functions wrapped round every run.
 
-    Asked when a worker starts. The first is outermost. Bundled ones come before those of plugins, and plugins' come in the order of the
-    plugins' names; use ``@hookimpl(tryfirst=True)`` or ``trylast=True`` to be outside or inside the others.
+    Asked when a worker, or a process of its handlers, starts, and by ``jobqueue plugins``. The first is outermost. Bundled ones come before
+    those of plugins, and plugins' come in the order of the plugins' names; use ``@hookimpl(tryfirst=True)`` or ``trylast=True`` to be outside or
+    inside the others. A worker does not start when this hook raises, or answers with what cannot be called as middleware.
 
     Args:
         settings: The settings, so that middleware can be configured by a section of its plugin.
@@ -98,7 +99,8 @@ def jobqueue_middleware(settings: Settings) -> Iterable[Middleware]:  # type: ig
 def jobqueue_observers(settings: Settings) -> Iterable[Observer]:  # type: ignore[empty-body]
     """Offer observers: told of what has happened (enqueued, started, finished, retried, dead, worker up and down), unable to change it.
 
-    Asked when a client or worker is assembled. An observer that raises changes nothing: its errors are counted and logged once a minute.
+    Asked when a client or worker is assembled, and by ``jobqueue plugins``. An observer that raises changes nothing: its errors are counted, and
+    each of its methods' logged once a minute. When this hook raises, a warning says so.
 
     Args:
         settings: The settings.

@@ -3,6 +3,8 @@
 Any logger may be used. Facts travel beside the message, in a dict that both formats show::
 
     log.warning("dead", extra={"fields": {"job_id": job.id, "type": job.type}})
+
+A line that is logged while a handler runs, by whatever logger, also shows which run that is: job_id, type, queue, attempt, run.
 """
 
 from __future__ import annotations
@@ -16,11 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgspec
 
+from jobqueue_core.context import run_facts
+
 if TYPE_CHECKING:
     from jobqueue_core.settings.sections import LogSection
 
-__all__ = ["ConsoleFormatter", "JsonFormatter", "configure"]
+__all__ = ["ConsoleFormatter", "JobContextFilter", "JsonFormatter", "configure"]
 
+_RUN: Final = "jobqueue_run"
+"""The attribute of a record that keeps the facts of its run, once they have been looked up."""
+_FACTS: Final = ("job_id", "type", "queue", "attempt", "run")
 _OURS: Final = "jobqueue."
 _RESET: Final = "\x1b[0m"
 _DIM: Final = "\x1b[2m"
@@ -61,8 +68,41 @@ def _event(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
-    fields = getattr(record, "fields", None)
-    return fields if isinstance(fields, Mapping) else {}
+    """The facts of the run that the record was logged in, and its own fields, which count for more."""
+    own = getattr(record, "fields", None)
+    if not isinstance(own, Mapping):
+        own = {}
+    # Looked up once: where records are handed on, the next to ask may be another run.
+    facts = record.__dict__.get(_RUN)
+    if facts is None:
+        facts = record.__dict__[_RUN] = run_facts()
+    if not facts or own.get("job_id", facts["job_id"]) != facts["job_id"]:
+        # What is said of another job, as of one that the handler has enqueued, must not get this one's attempt and run.
+        return own
+    return {**facts, **own}
+
+
+class JobContextFilter(logging.Filter):
+    """Lets every record pass, and gives it the attributes ``job_id``, ``type``, ``queue``, ``attempt`` and ``run``, for formatters of your own.
+
+    Put it on handlers, not on loggers: a logger's filter does not see what its children log. The formatters of this module need it only behind a
+    handler that hands records on to another thread or keeps them (``QueueHandler``, ``MemoryHandler``): put it on that one. Attributes that a
+    record has already are left alone.
+
+    Args:
+        outside: What the attributes are where no job is concerned.
+    """
+
+    def __init__(self, outside: object = None) -> None:
+        super().__init__()
+        self._outside = outside
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the attributes."""
+        fields = _fields(record)
+        for name in _FACTS:
+            record.__dict__.setdefault(name, fields.get(name, self._outside))
+        return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -13,14 +13,17 @@ for: ``await call_next(ctx)`` is all that may be awaited.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
+from typing import Any
 
 from jobqueue_core.context import JobContext
 from jobqueue_core.histogram import Histogram
 
-__all__ = ["Metrics", "Middleware", "Next", "compose", "log_runs"]
+__all__ = ["Metrics", "Middleware", "Next", "compose", "log_runs", "misfit", "name_of"]
 
 Next = Callable[[JobContext], Awaitable[object]]
 Middleware = Callable[[JobContext, Next], Awaitable[object]]
@@ -43,15 +46,48 @@ def _wrap(layer: Middleware, inner: Next) -> Next:
     return call
 
 
-async def log_runs(ctx: JobContext, call_next: Next) -> object:
-    """Log each start and completion at DEBUG. A worker leaves it out when that level is disabled, so that it costs nothing then."""
+def name_of(middleware: object) -> str:
+    """What a middleware is called: its function's name, or its class's."""
+    function = _without_partials(middleware)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def misfit(middleware: object) -> str | None:
+    """What keeps *middleware* from being one; None when nothing does.
+
+    It is looked at, not called: that it is wrong would else be found out by the first job, and fail every job.
+    """
+    if isinstance(middleware, type) or not callable(middleware):
+        return f"{middleware!r:.100} is no middleware: that is an async function of (ctx, call_next), or an object whose __call__ is one"
+    name = name_of(middleware)
+    function = inspect.unwrap(_without_partials(middleware))
+    if inspect.isasyncgenfunction(function):
+        return f"middleware {name!r} yields: it is to 'return await call_next(ctx)'"
+    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
+        return f"middleware {name!r} is not asynchronous: write 'async def {name}(ctx, call_next)' and 'return await call_next(ctx)'"
+    try:
+        signature = inspect.signature(middleware)
+    except (TypeError, ValueError):  # something compiled that does not tell
+        return None
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return f"middleware {name!r} takes {signature}, and is called with (ctx, call_next)"
+    return None
+
+
+def _without_partials(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def log_runs(ctx: JobContext, call_next: Next) -> Awaitable[object]:
+    """Log each start at DEBUG; how a run has ended is logged when that is settled. A worker leaves it out when the level is disabled."""
     job = ctx.job
     facts = {"job_id": job.id, "type": job.type, "queue": job.queue, "attempt": ctx.attempt, "run": ctx.run, "worker": ctx.worker_id}
     _log.debug("started", extra={"fields": facts})
-    begun = perf_counter()
-    result = await call_next(ctx)
-    _log.debug("completed", extra={"fields": {**facts, "duration_ms": round((perf_counter() - begun) * 1000, 3)}})
-    return result
+    return call_next(ctx)
 
 
 class Metrics:

@@ -25,11 +25,12 @@ class Exit(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """It could not start or broke."""
+    """It could not start or broke; or stopped in order but for a lifespan that raised when it was left."""
     USAGE = 2
     """The command line or the configuration is wrong."""
     ABANDONED = 3
-    """Stopped, but handlers had to be abandoned."""
+    """Stopped, and something was left behind: handlers or a lifespan that did not end, or outcomes and jobs that the broker, away or locked, did
+    not take. Such jobs are taken back when their leases end, and run again."""
     AT_ONCE = 4
     """Stopped at once, after a second signal."""
     RECYCLE = 75

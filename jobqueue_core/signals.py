@@ -1,4 +1,4 @@
-"""What a handler may raise to say how its run shall end. Any other exception follows the retry policy."""
+"""What a handler may raise to say how its run shall end, and what is raised in it to end it. Any other exception follows the retry policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobqueue_core.durations import Duration, to_timedelta
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["Discard", "Retry", "Snooze"]
+__all__ = ["Discard", "Interrupted", "Retry", "Snooze"]
 
 
 class Retry(Exception):
@@ -40,3 +40,10 @@ class Discard(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class Interrupted(BaseException):
+    """Raised in a plain ``def`` handler that was asked to stop (``ctx.cancelled``) and had not done so when its ``grace`` was over.
+
+    It comes up between any two steps of the handler, so that ``finally`` and ``with`` can clean up. Do not catch it, or raise it again.
+    """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
 import pluggy
 
 from jobqueue_core import hookspecs
+from jobqueue_core.middleware import name_of
 from jobqueue_core.plugins.discovery import Origin, describe
 from jobqueue_core.plugins.hookcheck import implemented, misfits, wrong_answer
 from jobqueue_core.settings.sections import CORE_SECTIONS
@@ -55,6 +56,8 @@ class Catalogue:
     def __init__(self) -> None:
         self.disabled: set[str] = set()
         """Names of plugins, of handler packages, and ``plugin.function`` of single middleware."""
+        self.left_out: set[str] = set()
+        """Which of the single middleware have been met, and left out."""
         self.origins: dict[str, Origin] = {}
         """The plugins that are loaded, disabled ones too, by name."""
         self.refused: list[PluginFault] = []
@@ -85,23 +88,48 @@ class Catalogue:
     # Asking --------------------------------------------------------------------------------------------------------------------------------
 
     def ask(self, hook: str, **arguments: object) -> list[tuple[Origin, Any]]:
-        """Every plugin's answers to *hook*, disabled ones too. One that raises or answers with something else is left out, and at fault."""
-        parts: list[tuple[Origin, Any]] = []
-        # Each implementation is called for itself, in pluggy's order: only so can one that raises be named, and the others still count.
-        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
-            origin = self.origins[implementation.plugin_name]
-            cause, error, answers = None, None, []
-            try:
-                answer = implementation.function(*(arguments[name] for name in implementation.argnames))
-                answers = list(answer.items() if isinstance(answer, Mapping) else answer)
-                cause = next(filter(None, (wrong_answer(hook, one) for one in answers)), None)
-            except Exception as raised:  # noqa: BLE001 - a third party's code
-                cause, error = f"hook {hook} raised {describe(raised)}", raised
-            if cause is None:
-                parts += [(origin, one) for one in answers]
-            else:
-                self._at_fault[origin.name, hook] = PluginFault(origin=origin, cause=cause, error=error)
-        return parts
+        """Every plugin's answers to *hook*, disabled ones too. One that raises or answers with something else is left out, and at fault.
+
+        Those marked ``tryfirst`` come first and those marked ``trylast`` last, and among their like the core, then plugins by name.
+        """
+        return [part for implementation in self._in_order(hook) for part in self._answer(hook, implementation, arguments)]
+
+    def ask_active(self, hook: str, **arguments: object) -> list[tuple[Origin, Any]]:
+        """As :meth:`ask`, but what is disabled is not even asked."""
+        active = [one for one in self._in_order(hook) if one.plugin_name not in self.disabled]
+        return [part for implementation in active for part in self._answer(hook, implementation, arguments)]
+
+    def fault_in(self, hook: str) -> list[PluginFault]:
+        """The faults of those that are not disabled in their last answers to *hook*, in no particular order."""
+        return [fault for (plugin, asked), fault in self._at_fault.items() if asked == hook and plugin not in self.disabled]
+
+    def _in_order(self, hook: str) -> list[pluggy.HookImpl]:
+        # Not pluggy's own order, in which the last of several that want to be last is the first by name.
+        found: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()
+        return sorted(found, key=lambda one: (one.trylast - one.tryfirst, one.plugin_name != CORE, one.plugin_name))
+
+    def _answer(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, object]) -> list[tuple[Origin, Any]]:
+        """One plugin's answer. Each is called for itself: only so can one that raises be named, and the others still count."""
+        origin = self.origins[implementation.plugin_name]
+        self._at_fault.pop((origin.name, hook), None)
+        try:
+            answer: Any = implementation.function(*(arguments[name] for name in implementation.argnames))
+            answers = list(answer.items() if isinstance(answer, Mapping) else answer)
+            if hook == "jobqueue_middleware":
+                answers = self._without_disabled(origin, answers)
+            cause = next(filter(None, (wrong_answer(hook, one) for one in answers)), None)
+            error: Exception | None = None
+        except Exception as raised:  # noqa: BLE001 - a third party's code
+            cause, error, answers = f"hook {hook} raised {describe(raised)}", raised, []
+        if cause is not None:
+            self._at_fault[origin.name, hook] = PluginFault(origin=origin, cause=cause, error=error)
+            return []
+        return [(origin, one) for one in answers]
+
+    def _without_disabled(self, origin: Origin, middleware: Sequence[object]) -> list[object]:
+        names = [f"{origin.name}.{name_of(one)}" for one in middleware]
+        self.left_out.update(self.disabled.intersection(names))
+        return [one for one, name in zip(middleware, names, strict=True) if name not in self.disabled]
 
     def parts(self, kind: Kind) -> dict[str, Any]:
         """What can be chosen, by name."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 import attrs
 
-from jobqueue_core import hookspecs
+from jobqueue_core import hookspecs, middleware, observers
 from jobqueue_core.broker import BrokerPlugin
 from jobqueue_core.checks import Check
-from jobqueue_core.observers import Observer
 from jobqueue_core.service import CommandPlugin, ServicePlugin
 from jobqueue_core.storage import StoragePlugin
 
@@ -69,12 +68,21 @@ _ANSWERS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "jobqueue_commands": ("CommandPlugin objects", lambda part: isinstance(part, CommandPlugin)),
     "jobqueue_handlers": ("modules or functions", lambda part: isinstance(part, ModuleType) or callable(part)),
     "jobqueue_middleware": ("functions", callable),
-    "jobqueue_observers": ("Observer objects", lambda part: isinstance(part, Observer)),
+    "jobqueue_observers": ("Observer objects", lambda part: isinstance(part, observers.Observer)),
     "jobqueue_checks": ("Check objects", lambda part: isinstance(part, Check)),
 }
+
+
+_LOOK_CLOSER: Final[Mapping[str, Callable[[Any], str | None]]] = {
+    "jobqueue_middleware": middleware.misfit,
+    "jobqueue_observers": observers.misfit,
+}
+"""What is called only by a running worker, and whose mistakes are to be known before."""
 
 
 def wrong_answer(hook: str, answer: object) -> str | None:
     """What is wrong with one part of a plugin's answer to *hook*; None when it is right."""
     expected, accepts = _ANSWERS[hook]
-    return None if accepts(answer) else f"hook {hook} must return {expected}, and returned {answer!r:.100}"
+    if not accepts(answer):
+        return f"hook {hook} must return {expected}, and returned {answer!r:.100}"
+    return _LOOK_CLOSER[hook](answer) if hook in _LOOK_CLOSER else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -29,7 +29,10 @@ class PluginInfo:
     distribution: str | None
     version: str | None
     offers: tuple[str, ...]
-    """As ``broker sqlite``, ``role worker``, ``middleware``; for handlers what is imported."""
+    """As ``broker sqlite``, ``role worker``, ``checks``; for handlers what is imported.
+
+    Middleware as ``middleware 2: acme.tenant``: its place among those of plugins, of which 1 is outermost, and the name that disables it.
+    """
     status: Status
     why: str | None = None
     """What is broken, or who disabled it."""
@@ -40,17 +43,18 @@ class PluginInfo:
 
 
 def inventory(plugins: Plugins, settings: Settings) -> list[PluginInfo]:
-    """Everything that is installed, by name; imports handler packages to see whether that works."""
+    """Everything that is installed, by name; asks plugins what they offer, and imports handler packages to see whether that works."""
+    middleware = plugins.probe(settings)
     faults: dict[str, list[PluginFault]] = {}
     for fault in plugins.faults:
         faults.setdefault(fault.origin.name, []).append(fault)
     origins = {**{name: group[0].origin for name, group in faults.items()}, **plugins.installed(), **plugins.refused()}
-    found = [_plugin(plugins, settings, origin, faults.get(name, [])) for name, origin in sorted(origins.items())]
+    found = [_plugin(plugins, settings, origin, middleware, faults.get(name, [])) for name, origin in sorted(origins.items())]
     sources = plugins.handler_modules(disabled=True)
     return found + [_handlers(plugins, source) for source in sources if source.name not in origins]
 
 
-def _plugin(plugins: Plugins, settings: Settings, origin: Origin, faults: Sequence[PluginFault]) -> PluginInfo:
+def _plugin(plugins: Plugins, settings: Settings, origin: Origin, middleware: Sequence[str], faults: Sequence[PluginFault]) -> PluginInfo:
     offers = plugins.offers(origin.name)
     status, why = _status(plugins, origin.name, faults)
     if status == "active" and not any(_chosen(kind, name, settings) for kind, name in offers):
@@ -60,10 +64,19 @@ def _plugin(plugins: Plugins, settings: Settings, origin: Origin, faults: Sequen
         name=origin.name,
         distribution=origin.distribution,
         version=origin.version,
-        offers=tuple(kind if name is None else f"{kind} {name}" for kind, name in offers),
+        offers=tuple(_shown(origin.name, offers, middleware)),
         status=status,
         why=why,
     )
+
+
+def _shown(plugin: str, offers: Sequence[tuple[str, str | None]], middleware: Sequence[str]) -> Iterator[str]:
+    layers = [f"middleware {place}: {name}" for place, name in enumerate(middleware, 1) if name.rpartition(".")[0] == plugin]
+    for kind, name in offers:
+        if kind == "middleware" and layers:
+            yield from layers
+        else:
+            yield kind if name is None else f"{kind} {name}"
 
 
 def _handlers(plugins: Plugins, source: HandlerSource) -> PluginInfo:

@@ -5,6 +5,7 @@ What is wrong with one plugin never stops another: it becomes a :class:`PluginFa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
@@ -16,6 +17,7 @@ import attrs
 from jobqueue_core._version import __version__
 from jobqueue_core.broker import PROTOCOL, BrokerPlugin
 from jobqueue_core.errors import JobQueueError, PluginError
+from jobqueue_core.middleware import name_of
 from jobqueue_core.plugins.catalogue import CORE, Catalogue, Kind, PluginFault
 from jobqueue_core.plugins.discovery import Offered, Origin, describe, discover
 from jobqueue_core.settings.sections import CORE_SECTIONS
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from jobqueue_core.storage import StoragePlugin
 
 __all__ = ["HandlerSource", "PluginFault", "Plugins"]
+
+_log = logging.getLogger("jobqueue")
 
 
 @attrs.frozen(kw_only=True)
@@ -119,17 +123,19 @@ class Plugins:
         Returns:
             A complaint for each name that leaves nothing out.
         """
-        loaded = self._catalogue.origins
-        known = {*loaded, *self.refused(), *(one.origin.name for one in self._handlers)}
+        loaded, known = self._catalogue.origins, self._known()
         complaints = []
         for name in names:
             if name.partition(".")[0] == CORE:
                 complaints.append(f"{name!r}: the core cannot be disabled")
-            elif name in known or name.partition(".")[0] in loaded:
+            elif name in known or name.rpartition(".")[0] in loaded:
                 self._catalogue.disabled.add(name)
             else:
                 complaints.append(f"nothing is installed under the name {name!r}; there are {_listed(known)}")
         return complaints
+
+    def _known(self) -> set[str]:
+        return {*self._catalogue.origins, *self.refused(), *(one.origin.name for one in self._handlers)}
 
     def disabled(self, name: str) -> bool:
         """Whether *name* has been disabled."""
@@ -232,17 +238,39 @@ class Plugins:
     # What is active once installed ---------------------------------------------------------------------------------------------------------
 
     def middleware(self, settings: Settings) -> list[Middleware]:
-        """All middleware, outermost first."""
-        asked = self._active("jobqueue_middleware", settings=settings)
-        return [part for origin, part in asked if not self.disabled(f"{origin.name}.{getattr(part, '__name__', type(part).__name__)}")]
+        """All middleware, outermost first.
+
+        Raises:
+            PluginError: A plugin's cannot be used: no job is to run without what somebody has installed to be round it.
+        """
+        found = self._catalogue.ask_active("jobqueue_middleware", settings=settings)
+        for fault in self._catalogue.fault_in("jobqueue_middleware"):
+            raise fault.origin.error(fault.cause) from fault.error
+        for name in sorted(self._catalogue.disabled - self._known() - self._catalogue.left_out):
+            if (plugin := name.rpartition(".")[0]) not in self._catalogue.disabled:
+                _log.warning("[plugins] disable: plugin %r offers no middleware %r", plugin, name)
+        return [part for _origin, part in found]
 
     def observers(self, settings: Settings) -> list[Observer]:
-        """All observers."""
-        return [part for _origin, part in self._active("jobqueue_observers", settings=settings)]
+        """All observers; those of a plugin that is at fault are left out, which is logged."""
+        found = self._catalogue.ask_active("jobqueue_observers", settings=settings)
+        for fault in self._catalogue.fault_in("jobqueue_observers"):
+            _log.warning("%s; its observers are told nothing", fault)
+        return [part for _origin, part in found]
 
     def checks(self, settings: Settings) -> list[Check]:
         """All checks of ``jobqueue doctor``."""
-        return [part for _origin, part in self._active("jobqueue_checks", settings=settings)]
+        return [part for _origin, part in self._catalogue.ask_active("jobqueue_checks", settings=settings)]
+
+    def probe(self, settings: Settings) -> list[str]:
+        """Ask what is asked late, so that :attr:`faults` is complete.
+
+        Returns:
+            The middleware, outermost first, by the names that ``[plugins] disable`` takes.
+        """
+        for hook in ("jobqueue_observers", "jobqueue_checks"):
+            self._catalogue.ask_active(hook, settings=settings)
+        return [f"{origin.name}.{name_of(part)}" for origin, part in self._catalogue.ask_active("jobqueue_middleware", settings=settings)]
 
     def handler_modules(self, *, disabled: bool = False) -> list[HandlerSource]:
         """All that offers handlers: packages with an entry point by name, then plugins; *disabled* ones too if asked for."""
@@ -250,9 +278,6 @@ class Plugins:
         for origin, part in self._catalogue.ask("jobqueue_handlers"):
             sources.append(HandlerSource(source=origin, value=getattr(part, "__name__", repr(part)), get=partial(_same, part)))
         return [source for source in sources if disabled or not self.disabled(source.name)]
-
-    def _active(self, hook: str, **arguments: object) -> list[tuple[Origin, Any]]:
-        return [(origin, part) for origin, part in self._catalogue.ask(hook, **arguments) if not self.disabled(origin.name)]
 
     # What there is, and what is wrong with it ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ _HEADER: Final = 8
 _ID: Final = 36
 _SLOT: Final = 1 + _ID
 _FULL: Final = 1
+_WORDS: Final = 2 + 1022
+"""A length of two bytes, and a text."""
 
 
 def capacity_for(concurrency: int) -> int:
@@ -25,22 +27,29 @@ def capacity_for(concurrency: int) -> int:
 
 
 class StartedTable:
-    """Slots of one job id each, and a mark that the process has ended in order. Use :meth:`create` or :meth:`attach`."""
+    """Slots of one job id each, a mark that the process has ended in order, and its last words. Use :meth:`create` or :meth:`attach`."""
 
     def __init__(self, memory: mmap.mmap, fd: int = -1) -> None:
         self._memory = memory
         self.fd = fd
         """What a child inherits to attach to the table; -1 for one that has attached."""
-        self.capacity = (len(memory) - _HEADER) // _SLOT
+        self.capacity = (len(memory) - _HEADER - 2 * _WORDS) // _SLOT
         """How many slots there are."""
 
     @classmethod
-    def create(cls, capacity: int) -> Self:
-        """An empty table of *capacity* slots, in memory that has no name and vanishes with its last user."""
+    def create(cls, capacity: int, *, before: str = "") -> Self:
+        """An empty table of *capacity* slots, in memory that has no name and vanishes with its last user.
+
+        Args:
+            capacity: How many slots.
+            before: The last words of the process that was here before.
+        """
         fd = _unnamed_file()
-        size = _HEADER + capacity * _SLOT
+        size = _HEADER + capacity * _SLOT + 2 * _WORDS
         os.ftruncate(fd, size)
-        return cls(mmap.mmap(fd, size), fd)
+        table = cls(mmap.mmap(fd, size), fd)
+        table._write(size - 2 * _WORDS, before)
+        return table
 
     @classmethod
     def attach(cls, fd: int) -> Self:
@@ -78,6 +87,30 @@ class StartedTable:
     def finished(self) -> bool:
         """Whether :meth:`finish` was called."""
         return self._memory[0] == _FULL
+
+    def say(self, words: str) -> None:
+        """Say why this process is about to end, when not in order."""
+        self._write(len(self._memory) - _WORDS, words)
+
+    @property
+    def words(self) -> str:
+        """What the process had to :meth:`say`; empty when it said nothing."""
+        return self._read(len(self._memory) - _WORDS)
+
+    @property
+    def words_before(self) -> str:
+        """The last words of the process that was here before."""
+        return self._read(len(self._memory) - 2 * _WORDS)
+
+    def _write(self, at: int, words: str) -> None:
+        text = words.encode(errors="replace")[: _WORDS - 2]
+        # The length comes last, as the flag of a slot does.
+        self._memory[at + 2 : at + 2 + len(text)] = text
+        self._memory[at : at + 2] = len(text).to_bytes(2, "big")
+
+    def _read(self, at: int) -> str:
+        length = int.from_bytes(self._memory[at : at + 2], "big")
+        return self._memory[at + 2 : at + 2 + length].decode(errors="ignore")
 
     def close(self) -> None:
         """Let go of the memory."""

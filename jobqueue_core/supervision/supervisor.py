@@ -17,9 +17,12 @@ from jobqueue_core.app import App
 from jobqueue_core.service import Exit, Patience, ServicePlugin, StopLevel
 from jobqueue_core.supervision.childprocess import Ending, Process, Word
 from jobqueue_core.supervision.lostworkers import LostWorker, LostWorkers
+from jobqueue_core.supervision.oomkills import OomKills
 from jobqueue_core.supervision.started import capacity_for
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from jobqueue_core.supervision.signalpipe import SignalPipe
 
 __all__ = ["Supervisor"]
@@ -43,6 +46,8 @@ class _Place:
     due: float | None = 0.0
     """When to start one, by the monotonic clock; None while one runs."""
     delay: float = _FIRST_DELAY
+    words: str = ""
+    """The last words of the child that was here before."""
 
 
 class Supervisor:
@@ -65,6 +70,7 @@ class Supervisor:
         self._patience = patience or Patience()
         self._places = [_Place(plugin=plugin) for plugin in roles for _ in range(plugin.processes(app.settings))]
         self._lost = LostWorkers(lambda: App(app.settings, app.plugins), lease=app.settings.worker.lease, max_crashes=app.settings.job.max_crashes)
+        self._oom_kills = OomKills()
         self._level = StopLevel.RUN
         self._internal_told = False
         self._kill_at: float | None = None
@@ -86,6 +92,7 @@ class Supervisor:
                 break
             self._start_due()
             self._kill_overdue()
+            self._oom_kills.look()
             poller.poll(self._milliseconds_to_wait())
         self._lost.join((self._patience.at_once / 5 if self._level is StopLevel.AT_ONCE else self._patience.at_once).total_seconds())
         return Exit.AT_ONCE if self._level is StopLevel.AT_ONCE else self._worst
@@ -115,11 +122,14 @@ class Supervisor:
         self._level = StopLevel(self._level + 1)
         at_once = self._level is StopLevel.AT_ONCE
         patience = self._patience.at_once if at_once else self._settings.worker.shutdown_timeout + self._patience.beyond_grace
-        self._kill_at = time.monotonic() + patience.total_seconds()
+        self._kill_after(patience)
         _log.info("stopping at once" if at_once else "stopping", extra={"fields": {"reason": why}})
         for place, process in self._running():
             if at_once or not place.plugin.internal:
                 process.tell(b"A" if at_once else b"G")
+
+    def _kill_after(self, patience: timedelta) -> None:
+        self._kill_at = time.monotonic() + patience.total_seconds()
 
     def _tell_internal(self) -> None:
         """The recorder stops when the workers have: it takes what they leave behind into storage."""
@@ -127,6 +137,9 @@ class Supervisor:
             self._internal_told = True
             for _place, process in self._running():
                 process.tell(b"G")
+            if self._level is StopLevel.GRACEFUL:
+                # Time of its own: the others may have needed all of theirs.
+                self._kill_after(self._patience.beyond_grace)
 
     def _reload(self) -> None:
         reloading = [(place, process) for place, process in self._running() if place.plugin.reloads]
@@ -152,9 +165,8 @@ class Supervisor:
         plugin = place.plugin
         place.starts += 1
         try:
-            place.process = Process(
-                [*self._arguments, plugin.name], capacity=capacity_for(self._settings.worker.concurrency) if plugin.runs_handlers else 0
-            )
+            capacity = capacity_for(self._settings.worker.concurrency) if plugin.runs_handlers else 0
+            place.process = Process([*self._arguments, plugin.name], capacity=capacity, before=place.words)
         except OSError as error:
             self._put_off(place)
             _log.error("process cannot start", extra={"fields": {"role": plugin.name, "error": str(error), "again_in": place.delay}})
@@ -164,10 +176,10 @@ class Supervisor:
 
     def _reap(self) -> None:
         for place, process in self._running():
-            ending = process.ending()
+            ending = process.ending(self._oom_kills)
             if ending is None:
                 continue
-            place.process = None
+            place.process, place.words = None, ending.words
             if place.plugin.runs_handlers and not ending.finished:
                 self._lost.take_back(LostWorker(worker_id=process.worker_id, started=ending.started, error=f"worker lost: {ending.reason}"))
             facts = {"role": place.plugin.name, "pid": process.pid, **self._identity(place, process), "reason": ending.reason}
@@ -189,7 +201,7 @@ class Supervisor:
             case Exit.OK | Exit.AT_ONCE | Exit.RECYCLE:
                 return
             case Exit.ABANDONED:
-                _log.warning("handlers abandoned", extra={"fields": facts})
+                _log.warning("work left behind", extra={"fields": facts})
                 self._blame(Exit.ABANDONED)
             case _:
                 _log.warning("process died while stopping", extra={"fields": facts})
@@ -220,6 +232,8 @@ class Supervisor:
             return
         self._kill_at = None
         for place, process in self._running():
+            if place.plugin.internal and not self._internal_told and self._level is StopLevel.GRACEFUL:
+                continue  # its turn comes when these are gone
             _log.error("process killed", extra={"fields": {"role": place.plugin.name, "pid": process.pid, **self._identity(place, process)}})
             self._blame(Exit.ABANDONED)
             process.kill()
@@ -232,8 +246,7 @@ class Supervisor:
     def _milliseconds_to_wait(self) -> int | None:
         """Until the next start or kill; None when only a signal can bring news."""
         moments = [place.due for place in self._places if place.due is not None and not self._level]
-        if self._kill_at is not None:
-            moments.append(self._kill_at)
+        moments += [moment for moment in (self._kill_at, self._oom_kills.next_look) if moment is not None]
         return None if not moments else max(0, int((min(moments) - time.monotonic()) * 1000) + 1)
 
     @staticmethod

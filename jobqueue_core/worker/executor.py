@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import logging
 import traceback
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import attrs
 
-from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Dead, Outcome, Retrying, Returned, Snoozed
-from jobqueue_core.context import JobContext
+from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Crashed, Dead, Outcome, Retrying, Returned, Snoozed
+from jobqueue_core.context import JobContext, current_run
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import InvalidPayload
 from jobqueue_core.handlers import HandlerSpec, Isolation, handler, inspect_handler
@@ -20,13 +22,18 @@ from jobqueue_core.middleware import Middleware, Next, compose
 from jobqueue_core.payload import encodable, encode_result
 from jobqueue_core.retry import RetryPolicy
 from jobqueue_core.signals import Discard, Retry, Snooze
+from jobqueue_core.worker.interrupting import interruptible
+from jobqueue_core.worker.isolation.faults import CannotStart, ProcessDied
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Executor", "JobDefaults", "Plan"]
 
-_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename, HandlerSpec.call.__code__.co_filename)
+_log = logging.getLogger("jobqueue.worker")
+_CANNOT_START: Final = timedelta(seconds=5)
+"""How long a job waits for which no handler process could be started."""
+_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename, HandlerSpec.call.__code__.co_filename, interruptible.__code__.co_filename)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,18 +50,45 @@ class JobDefaults:
 class Plan:
     """One handler, made ready to run in this worker: its middleware wrapped round it, its options filled in."""
 
-    __slots__ = ("call", "concurrency", "isolation", "max_retries", "resources", "retry", "spec", "timeout")
+    __slots__ = (
+        "_elsewhere",
+        "call",
+        "concurrency",
+        "grace",
+        "isolation",
+        "max_crashes",
+        "max_retries",
+        "memory",
+        "resources",
+        "retry",
+        "runs_async",
+        "spec",
+        "timeout",
+    )
 
-    def __init__(self, spec: HandlerSpec, *, middleware: Sequence[Middleware], defaults: JobDefaults) -> None:
+    def __init__(
+        self,
+        spec: HandlerSpec,
+        *,
+        middleware: Sequence[Middleware],
+        defaults: JobDefaults,
+        elsewhere: Callable[[Plan, JobContext], Outcome] | None = None,
+    ) -> None:
         self.spec = spec
         self.isolation: Isolation = spec.isolation
         self.concurrency = spec.options.concurrency
         self.retry = spec.options.retry or defaults.retry
         self.timeout = spec.options.timeout or defaults.timeout
+        self.grace = spec.options.grace
+        self.memory = spec.options.memory
         self.max_retries = defaults.max_retries if spec.options.max_retries is None else spec.options.max_retries
+        self.max_crashes = defaults.max_crashes
+        self.runs_async = inspect.iscoroutinefunction(spec.function)
+        self._elsewhere = elsewhere
         self.resources: object = None
         """What the handler's lifespan yielded; set before the first job."""
-        self.call: Next = compose(middleware, self._call_async if self.isolation == "async" else self._call_sync)
+        innermost = self._call_async if self.runs_async else self._call_sync
+        self.call: Next = compose(middleware, innermost if elsewhere is None else self._call_elsewhere)
 
     @classmethod
     def missing(cls, job_type: str) -> Plan:
@@ -69,7 +103,18 @@ class Plan:
         return await self.spec.call(context.payload, context)
 
     async def _call_sync(self, context: JobContext) -> object:
-        return self.spec.call(context.payload, context)
+        return interruptible(context, lambda: self.spec.call(context.payload, context))
+
+    async def _call_elsewhere(self, context: JobContext) -> Completed:
+        assert self._elsewhere is not None  # noqa: S101 - called only where there is one
+        outcome = self._elsewhere(self, context)
+        if isinstance(outcome, Completed):
+            return outcome
+        raise _EndedElsewhere(outcome)
+
+    def timeout_of(self, job: Job) -> timedelta:
+        """How long a run of *job* may take."""
+        return self.timeout if job.timeout is None else job.timeout
 
     def context(self, job: Job, worker_id: str) -> JobContext:
         """The context of one run."""
@@ -77,7 +122,7 @@ class Plan:
             job,
             max_retries=self.max_retries if job.max_retries is None else job.max_retries,
             worker_id=worker_id,
-            timeout=self.timeout if job.timeout is None else job.timeout,
+            timeout=self.timeout_of(job),
             resources=self.resources,
         )
 
@@ -87,20 +132,21 @@ class Executor:
 
     async def run_async(self, plan: Plan, context: JobContext, task: asyncio.Task[Any] | None = None) -> Outcome:
         """Run an ``async def`` handler in the calling *task*; None: find out which that is, which takes longer than running a no-op."""
-        misfit = self._convert(plan, context)
-        if misfit is not None:
-            return misfit
+        current_run.set(context)
+        outcome = self._convert(plan, context)
         if task is None:
             task = asyncio.current_task()
-        try:
-            result = await plan.call(context)
-        except BaseException as error:  # a handler: SystemExit and the like are failures of its job, not of the worker
-            if isinstance(error, GeneratorExit) and _current_task() is not task:
-                # Not the handler's own: this coroutine is being closed.
-                raise
-            outcome = self._raised(plan, context, error)
-        else:
-            outcome = self._returned(plan, context, result)
+        if outcome is None:
+            try:
+                result = await plan.call(context)
+            except BaseException as error:  # a handler: SystemExit and the like are failures of its job, not of the worker
+                if isinstance(error, GeneratorExit) and _current_task() is not task:
+                    # Not the handler's own: this coroutine is being closed.
+                    raise
+                outcome = self._raised(plan, context, error)
+            else:
+                outcome = self._returned(plan, context, result)
+        context.ended = True
         # The runner's task lives on: what was asked of it has been answered, also when the handler did not heed it.
         while task is not None and task.cancelling():
             task.uncancel()
@@ -111,20 +157,52 @@ class Executor:
 
         Middleware is asynchronous in form only: with nothing to wait for, its coroutine runs from start to end in one step.
         """
-        misfit = self._convert(plan, context)
-        if misfit is not None:
-            return misfit
+        current_run.set(context)
+        outcome = self._convert(plan, context)
+        if outcome is None:
+            try:
+                coroutine = plan.call(context)
+                coroutine.send(None)  # type: ignore[attr-defined]  # middleware are coroutine functions
+            except StopIteration as stop:
+                outcome = self._returned(plan, context, stop.value)
+            except BaseException as error:  # noqa: BLE001 - as in run_async
+                outcome = self._raised(plan, context, error)
+            else:
+                with contextlib.suppress(BaseException):  # whatever the middleware does when it is cut off
+                    coroutine.close()  # type: ignore[attr-defined]  # as above
+                error_text = "a middleware awaited something other than call_next round a plain 'def' handler"
+                outcome = self._failed(plan, context, RuntimeError(error_text))
+        context.ended = True
+        return outcome
+
+    def run_elsewhere(self, plan: Plan, context: JobContext) -> Outcome:
+        """Run a handler in another process, which decides the outcome; what it cannot say, that it has died or could not start, is decided here.
+
+        The calling thread waits for it. Of the middleware only the bundled ones are here: the others are wrapped round the handler there.
+        """
         try:
-            coroutine = plan.call(context)
-            coroutine.send(None)  # type: ignore[attr-defined]  # middleware are coroutine functions
+            plan.call(context).send(None)  # type: ignore[attr-defined]  # middleware are coroutine functions
         except StopIteration as stop:
-            return self._returned(plan, context, stop.value)
+            outcome: Outcome = stop.value
+            return outcome
+        except _EndedElsewhere as ended:
+            return ended.outcome
         except BaseException as error:  # noqa: BLE001 - as in run_async
-            return self._raised(plan, context, error)
-        with contextlib.suppress(BaseException):  # whatever the middleware does when it is cut off
-            coroutine.close()  # type: ignore[attr-defined]  # as above
-        error_text = "a middleware awaited something other than call_next round a plain 'def' handler"
-        return self._failed(plan, context, RuntimeError(error_text))
+            return self._ended_otherwise(plan, context, error)
+        return self._failed(plan, context, RuntimeError("a bundled middleware has waited for something"))
+
+    def _ended_otherwise(self, plan: Plan, context: JobContext, error: BaseException) -> Outcome:
+        if context.stop_reason is not None:
+            # It was killed because it did not end.
+            return self.timed_out(plan, context)
+        match error:
+            case ProcessDied():
+                return Crashed(error=str(error)[:MAX_ERROR], max_crashes=plan.max_crashes)
+            case CannotStart():
+                _log.error("job put off: %s", error, extra={"fields": {"job_id": context.job.id, "type": context.job.type}})
+                return Snoozed(delay=_CANNOT_START)
+            case _:
+                return self._failed(plan, context, error)
 
     def timed_out(self, plan: Plan, context: JobContext) -> Outcome:
         """The outcome of a run that does not end although its time is over."""
@@ -157,8 +235,7 @@ class Executor:
             case "cancel":
                 return Cancelled()
             case "timeout":
-                timeout = plan.timeout if context.job.timeout is None else context.job.timeout
-                message = f"timed out after {format_duration(timeout)}"
+                message = f"timed out after {format_duration(plan.timeout_of(context.job))}"
                 return self._retry_or_die(plan, context, f"TimeoutError: {message}", _trace(error), None)
             case None:
                 return self._asked(plan, context, error)
@@ -193,6 +270,14 @@ class Executor:
         if delay is None:
             delay = plan.retry.delay(job.retry_count, job.retry_delay)
         return Retrying(delay=delay, error=text, traceback=trace)
+
+
+class _EndedElsewhere(Exception):
+    """Carries an outcome through the middleware, which sees that the run has not completed."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 _COMPLETED: Final = Completed()

@@ -54,6 +54,7 @@ class Run:
         "context",
         "deadline",
         "done",
+        "forced_at",
         "lease",
         "plan",
         "renewed_at",
@@ -78,6 +79,8 @@ class Run:
         self.deadline = float("inf")
         self.stopped_at = 0.0
         """When its handler was asked to stop."""
+        self.forced_at = 0.0
+        """When its end was forced."""
         self.slot = -1
         self.task: Task[None] | None = None
         self.done = False
@@ -260,8 +263,7 @@ class Holdings:
         job = run.lease.job
         run.context = run.plan.context(job, self._worker_id)
         run.started_at = now
-        timeout = run.plan.timeout if job.timeout is None else job.timeout
-        run.deadline = now + timeout.total_seconds()
+        run.deadline = now + run.plan.timeout_of(job).total_seconds()
         self.running[run.lease.token] = run
         self._unsettled += 1
         if job.crashes:

@@ -32,8 +32,8 @@ _TICK: Final = 0.1
 _BEAT: Final = 5.0
 _ASK: Final = 1.0
 """How often a running job's lease is renewed at least: the answer says whether somebody wants it cancelled."""
-_GRACE: Final = 2.0
-"""How long a handler that is past its deadline may take to notice, before its slot is written off."""
+_FORCE: Final = 1.0
+"""How long a handler may live on after its end was forced, before its slot is written off."""
 
 
 @attrs.define(kw_only=True)
@@ -92,6 +92,11 @@ class Keeper:
             run.context.stop_reason = reason
             self.runner_of(run).stop(run)
 
+    def force(self, run: Run, now: float) -> None:
+        """End a handler that was asked and did not end, by whatever means its runner has."""
+        run.forced_at = now
+        self.runner_of(run).force(run)
+
     def write_off(self, run: Run) -> None:
         """Settle a run whose handler does not end, and fill its place."""
         if run.context is None:
@@ -110,16 +115,17 @@ class Keeper:
         return max(0.005, min(_TICK, min((run.deadline for run in self.holdings.snapshot()), default=float("inf")) - monotonic()))
 
     def _watch(self, run: Run, now: float) -> None:
+        """Ask a handler to end when its time is over, force it when its grace is over, and give it up when that is of no use."""
         if run.context is None:
             return
-        reason = run.context.stop_reason
-        if now >= run.deadline and reason in (None, "cancel"):
-            # A cancel only asks; a deadline ends, also what was asked before and did not stop.
-            if reason is None:
+        if run.context.stop_reason is None:
+            if now >= run.deadline:
                 self.end(run, "timeout", now)
-            elif now - max(run.deadline, run.stopped_at) >= _GRACE:
-                self.write_off(run)
-        elif reason == "timeout" and now - run.stopped_at >= _GRACE:
+        elif not run.forced_at:
+            if now - run.stopped_at >= run.plan.grace.total_seconds():
+                self.force(run, now)
+        elif now - run.forced_at >= _FORCE and now >= run.deadline:
+            # Only at its deadline: a cancel that is of no use leaves a handler its time.
             self.write_off(run)
 
     def _beat(self, active: list[Run]) -> bool:

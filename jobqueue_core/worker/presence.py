@@ -59,6 +59,11 @@ class Presence:
         self._broker = broker
         self._observers = observers
         self._stop = stop
+        self._own_queues: dict[str, list[str]] = {}
+        """The types of handlers that have a queue of their own, by queue."""
+        for spec in registry:
+            if spec.options.queue is not None:
+                self._own_queues.setdefault(spec.options.queue, []).append(spec.type)
         self._still = WorkerInfo(
             id=worker_id,
             name=name or f"{socket.gethostname()}:{os.getpid()}",
@@ -86,8 +91,28 @@ class Presence:
         _log.info("worker up", extra={"fields": facts})
         if not types:
             _log.warning("no handlers are installed: every job will wait as unknown; install a handler package")
+        self._warn_of_unserved_queues()
         if self._observers.worker_up is not None:
             self._observers.worker_up(info)
+
+    def _warn_of_unserved_queues(self) -> None:
+        """A handler whose own queue is not among those of this worker: its jobs will not come here, and the mistake is seen nowhere else."""
+        served = self._still.queues
+        if "*" in served:
+            return
+        for queue, types in sorted(self._own_queues.items()):
+            if queue not in served and not self._someone_else_serves(queue):
+                _log.warning(
+                    'no worker serves queue %r of a handler that is installed here: add it to [worker] queues (or "*", all others)',
+                    queue,
+                    extra={"fields": {"queue": queue, "types": types, "queues": list(served)}},
+                )
+
+    def _someone_else_serves(self, queue: str) -> bool:
+        try:
+            return any("*" in other.queues or queue in other.queues for other in self._broker.workers() if other.id != self._still.id)
+        except BrokerError:  # the keeper says so
+            return False
 
     def retire(self, counts: Mapping[str, int], *, may_leave: bool) -> None:
         """Say that it is down, with how many runs ended how; to the broker too if it *may leave*: it holds nothing, and the broker answers."""

@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
-from jobqueue_core.attempt import Cancelled, Completed, Dead, Outcome, Report, Retrying, Returned, Settlement, Snoozed
+from jobqueue_core.attempt import Cancelled, Completed, Crashed, Dead, Outcome, Report, Retrying, Returned, Settlement, Snoozed
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
+from jobqueue_core.job import DeadReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,8 @@ class Settler:
         self._observers = observers
         self._due_in = due_in
         self._finished = threading.Event()
+        self._releasing = 0
+        """Jobs that are being given back."""
         self.counts: Counter[str] = Counter()
         """How many runs have ended how, for the summary."""
 
@@ -77,6 +80,14 @@ class Settler:
         self._finished.set()
         self._holdings.ring_settler()
 
+    def left_behind(self, lease: timedelta) -> int:
+        """How many jobs could not be settled or given back, to be asked at the very end; says so in the log."""
+        jobs = len(self._holdings.leases()) + self._releasing
+        if jobs:
+            facts = {"worker": self._worker_id, "jobs": jobs, "within": format_duration(lease)}
+            _log.error("jobs left behind: the broker took no outcomes; they run again when their leases end", extra={"fields": facts})
+        return jobs
+
     def _settle(self, ended: list[tuple[Run, Outcome, float]]) -> None:
         if not ended:
             return
@@ -95,7 +106,7 @@ class Settler:
         begun = time.monotonic()
         answers = self._insist(lambda: self._broker.settle(settlements, worker_id=self._worker_id))
         if answers is None:
-            answers = [False] * len(ended)
+            return
         self._holdings.settled([run for run, _, _ in ended], time.monotonic() - begun)
         for (run, outcome, seconds), kept in zip(ended, answers, strict=True):
             if kept:
@@ -107,7 +118,9 @@ class Settler:
     def _release(self) -> None:
         releases = self._holdings.releases()
         if releases:
-            self._insist(lambda: self._broker.release(releases, worker_id=self._worker_id))
+            self._releasing = len(releases)
+            if self._insist(lambda: self._broker.release(releases, worker_id=self._worker_id)) is not None:
+                self._releasing = 0
 
     def _insist(self, call: Callable[[], T]) -> T | None:
         """Call until the broker answers: an outcome is sent again until it is accepted or refused (DESIGN R3)."""
@@ -125,23 +138,19 @@ class Settler:
                 pause = min(pause * 2, _LAST_PAUSE)
 
     def _tell(self, run: Run, outcome: Outcome, seconds: float) -> None:
-        observers, job = self._observers, run.lease.job
-        if observers.finished is not None:
-            observers.finished(job, outcome, timedelta(seconds=seconds))
+        if self._observers.finished is not None:
+            self._observers.finished(run.lease.job, outcome, timedelta(seconds=seconds))
         match outcome:
             case Completed():
                 self.counts["completed"] += 1
+                if _log.isEnabledFor(logging.DEBUG):
+                    _log.debug("completed", extra={"fields": _facts(run, seconds)})
             case Retrying():
-                self.counts["failed"] += 1
-                _log.info("retried", extra={"fields": {**_facts(run, seconds), "delay": format_duration(outcome.delay), "error": outcome.error}})
-                if observers.retried is not None:
-                    observers.retried(job, outcome.delay, outcome.error)
-                self._wake_upkeep(outcome.delay)
+                self._tell_retry(run, outcome, seconds)
             case Dead():
-                self.counts["dead"] += 1
-                _log.warning("dead", extra={"fields": {**_facts(run, seconds), "reason": outcome.reason.value, "error": outcome.error}})
-                if observers.dead is not None:
-                    observers.dead(job, outcome.reason.value, outcome.error)
+                self._tell_death(run, outcome.reason, {"error": outcome.error}, seconds)
+            case Crashed():
+                self._tell_crash(run, outcome, seconds)
             case Snoozed():
                 self.counts["snoozed"] += 1
                 self._wake_upkeep(outcome.delay)
@@ -153,6 +162,29 @@ class Settler:
                 _log.info("returned", extra={"fields": _facts(run, seconds)})
             case _:
                 assert_never(outcome)
+
+    def _tell_retry(self, run: Run, outcome: Retrying, seconds: float) -> None:
+        self.counts["failed"] += 1
+        _log.info("retried", extra={"fields": {**_facts(run, seconds), "delay": format_duration(outcome.delay), "error": outcome.error}})
+        if self._observers.retried is not None:
+            self._observers.retried(run.lease.job, outcome.delay, outcome.error)
+        self._wake_upkeep(outcome.delay)
+
+    def _tell_death(self, run: Run, reason: DeadReason, why: dict[str, object], seconds: float) -> None:
+        self.counts["dead"] += 1
+        event = "worker_lost" if reason is DeadReason.WORKER_LOST else "dead"
+        _log.warning(event, extra={"fields": {**_facts(run, seconds), "reason": reason.value, **why}})
+        if self._observers.dead is not None:
+            self._observers.dead(run.lease.job, reason.value, str(why["error"]))
+
+    def _tell_crash(self, run: Run, outcome: Crashed, seconds: float) -> None:
+        self.counts["crashed"] += 1
+        crashes = run.lease.job.crashes + 1
+        why: dict[str, object] = {"crashes": crashes, "error": outcome.error}
+        if crashes < outcome.max_crashes:
+            _log.warning("crashed", extra={"fields": {**_facts(run, seconds), **why}})
+        else:
+            self._tell_death(run, DeadReason.WORKER_LOST, why, seconds)
 
     def _wake_upkeep(self, delay: timedelta) -> None:
         if self._due_in is not None:

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
 import uuid
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import attrs
 
-from jobqueue_core.durations import Duration, to_timedelta
 from jobqueue_core.errors import HandlerError
-from jobqueue_core.handlers import unrunnable
-from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs, misfit
 from jobqueue_core.observers import Observers
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
 from jobqueue_core.upkeep import UpkeepService
-from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.executor import Executor, JobDefaults
 from jobqueue_core.worker.holdings import Holdings, StartedJobs
 from jobqueue_core.worker.intake import Intake
+from jobqueue_core.worker.isolation.pool import HandlerProcesses
 from jobqueue_core.worker.keeper import Keeper
+from jobqueue_core.worker.loopwatch import LoopWatch
+from jobqueue_core.worker.options import HandlerProcessOptions, WorkerOptions
+from jobqueue_core.worker.plans import lifespans, make_plans, process_setup
 from jobqueue_core.worker.presence import Presence, Summary
+from jobqueue_core.worker.recycling import Recycling
 from jobqueue_core.worker.runners.loop import LoopRunner
+from jobqueue_core.worker.runners.processes import ProcessRunner
 from jobqueue_core.worker.runners.threads import ThreadRunner
 from jobqueue_core.worker.settlement import Settler
-from jobqueue_core.worker.tuning import resident_bytes, stopped_by_signals, tuned
+from jobqueue_core.worker.tuning import stopped_by_signals, tuned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -38,38 +42,23 @@ if TYPE_CHECKING:
     from jobqueue_core.app import App
     from jobqueue_core.client import JobQueue
     from jobqueue_core.context import JobContext
-    from jobqueue_core.handlers import Lifespan, Registry
+    from jobqueue_core.durations import Duration
+    from jobqueue_core.handlers import Registry
     from jobqueue_core.job import Job
+    from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.worker.runners import Runner
 
 __all__ = ["Worker", "WorkerOptions"]
 
 _log = logging.getLogger("jobqueue.worker")
 _MARGIN_SHARE: Final = 0.1
 """Nothing is started in the last tenth of a lease."""
-_MAX_LEAKED: Final = 5
-_LOOP_PATIENCE: Final = 2.0
-"""Seconds that an event loop may owe a sign of life once a handler in it did not end."""
-_STOP_NOTICE: Final = 1.0
-"""How long handlers may take to notice a shutdown once the grace is over."""
+_NOTICE: Final = 1.0
+"""How long handlers may take to notice a shutdown once its grace is over; then their end is forced."""
+_FORCED: Final = 0.5
+"""How long that may take."""
 _FLUSH: Final = 5.0
 _FLUSH_AT_ONCE: Final = 3.0
-_CHECK_RSS: Final = 1.0
-
-
-@attrs.frozen(kw_only=True)
-class WorkerOptions:
-    """How a worker works; the defaults are those of ``[worker]``."""
-
-    queues: tuple[str, ...] = attrs.field(default=("critical", "default", "low"), validator=attrs.validators.min_len(1))
-    concurrency: int = attrs.field(default=10, validator=attrs.validators.ge(1))
-    lease: timedelta = attrs.field(default=timedelta(seconds=30), converter=to_timedelta, validator=attrs.validators.ge(timedelta(seconds=1)))
-    poll_interval: timedelta = attrs.field(default=timedelta(seconds=1), converter=to_timedelta)
-    shutdown_timeout: timedelta = attrs.field(default=timedelta(seconds=30), converter=to_timedelta)
-    upkeep_interval: timedelta = attrs.field(default=timedelta(seconds=1), converter=to_timedelta)
-    name: str | None = None
-    max_jobs: int | None = None
-    max_rss: int | None = None
-    """Bytes of resident memory beyond which the worker asks for a fresh process."""
 
 
 class Worker:
@@ -89,6 +78,7 @@ class Worker:
         observers: Told of what happens.
         recorder: Moves history into storage in a thread of this process; None when somebody else does.
         supervision: The id to hold leases under and the table to note started jobs in, when a supervisor watches this process.
+        processes: What handlers with ``isolation="process"`` find in their processes; None means *middleware*, which must then be picklable.
     """
 
     def __init__(
@@ -107,6 +97,7 @@ class Worker:
         observers: Observers | None = None,
         recorder: Recorder | None = None,
         supervision: Supervision | None = None,
+        processes: HandlerProcessOptions | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "queues": None if queues is None else tuple(queues),
@@ -124,14 +115,28 @@ class Worker:
         self._defaults = defaults or JobDefaults()
         self._observers = observers or Observers()
         self._recorder = recorder
+        for problem in filter(None, map(misfit, middleware)):
+            raise HandlerError(problem)
         bundled: list[Middleware] = [log_runs] if _log.isEnabledFor(logging.DEBUG) else []
         if self._observers.started is not None:
             bundled.append(_telling(self._observers.started))
-        layers = [*bundled, self.metrics.measure, *middleware]
-        self._plans = self._make_plans(layers)
+        bundled.append(self.metrics.measure)
+        setup = process_setup(
+            self.registry,
+            defaults=self._defaults,
+            worker_id=self.worker_id,
+            options=processes or HandlerProcessOptions(middleware=functools.partial(tuple, middleware)),
+        )
+        self._handler_processes = None if setup is None else HandlerProcesses(setup, max_rss=self.options.max_rss)
+        self._plans = make_plans(
+            self.registry,
+            bundled=bundled,
+            middleware=middleware,
+            defaults=self._defaults,
+            elsewhere=None if self._handler_processes is None else self._handler_processes.run,
+        )
         self._stop = Stop()
         self._recycle: str | None = None
-        self._watch_rss_at = 0.0
         self._assemble(None if supervision is None else supervision.table)
 
     @classmethod
@@ -149,6 +154,8 @@ class Worker:
     @classmethod
     def from_app(cls, app: App, *, records: bool) -> Worker:
         """A worker from an assembled app. Raises PluginError when a handler package cannot be used: half the handlers would be worse than none."""
+        from jobqueue_core.app import installed_middleware
+
         registry = app.registry
         if app.handler_faults:
             raise app.handler_faults[0]
@@ -180,6 +187,9 @@ class Worker:
             if records
             else None,
             supervision=app.process,
+            processes=HandlerProcessOptions(
+                middleware=functools.partial(installed_middleware, settings), log=None if app.process is None else settings.log
+            ),
         )
 
     # Running ---------------------------------------------------------------------------------------------------------------------------
@@ -188,10 +198,10 @@ class Worker:
         """Work until told to stop: by *stop*, or without one by SIGTERM or SIGINT (twice: give everything back at once).
 
         Returns:
-            How it ended: OK, ABANDONED when handlers did not end, AT_ONCE, or RECYCLE when it wants a fresh process.
+            How it ended: OK, ABANDONED when something did not end or could not be settled, AT_ONCE, or RECYCLE when it wants a fresh process.
 
         Raises:
-            Exception: What a handler module's lifespan raised.
+            Exception: What a handler module's lifespan raised, or what broke the event loop, with a note that says which.
         """
         if stop is not None:
             stop.listen(self._stop.request)
@@ -201,8 +211,13 @@ class Worker:
     def _run(self) -> Exit:
         self._loop.start()
         try:
-            self._loop.open(self._lifespans(), serve=any(plan.isolation == "async" for plan in self._plans.values()))
-            if any(plan.isolation == "thread" for plan in self._plans.values()):
+            here = [plan for plan in self._plans.values() if plan.isolation != "process"]
+            kinds = {plan.isolation for plan in self._plans.values()}
+            if not self._loop.open(lifespans(here), serve="async" in kinds, stop=self._stop):
+                return Exit.AT_ONCE if self._stop.level is StopLevel.AT_ONCE else Exit.OK
+            if self._process_runner is not None:
+                self._process_runner.start()
+            if kinds & {"thread", "process"}:
                 self._threads.start()
             self._presence.announce()
             chores, records = Stop(), Stop()
@@ -216,23 +231,31 @@ class Worker:
                 thread.start()
             self._stop.wait()
             chores.request()
-            abandoned = self._wind_down(lessee, settler)
+            if self._loop.broken is not None:
+                # What runs in it will never end: as in a crash, jobs are counted and taken back. What has ended is settled.
+                self._settler.finish()
+                settler.join(_FLUSH)
+                self._loop.broken.add_note("the event loop broke; a handler may have closed its descriptors")
+                raise self._loop.broken
+            left = self._wind_down(lessee, settler)
             records.request()
             self._keeper.stop()
             # Each may be in a call that takes five seconds to find a broker away: they are given up together.
-            _join_all((keeper, *side), 1.0 if self._keeper.is_silent else _FLUSH)
+            _join_all((keeper, *side), 1.0 if left or self._keeper.is_silent else _FLUSH)
+            self._presence.retire(self._settler.counts, may_leave=self._holdings.idle() and not self._keeper.is_silent)
         finally:
             self._threads.close()
-            self._loop.close()
-        self._presence.retire(self._settler.counts, may_leave=self._holdings.idle() and not self._keeper.is_silent)
+            if self._process_runner is not None:
+                self._process_runner.close()
+            self._loop.close(self._stop.level)
         if self._stop.level is StopLevel.AT_ONCE:
             return Exit.AT_ONCE
-        if abandoned:
+        if left or self._loop.left_behind:
             return Exit.ABANDONED
         return Exit.RECYCLE if self._recycle else Exit.OK
 
     def _wind_down(self, lessee: threading.Thread, settler: threading.Thread) -> int:
-        """Stop in the order of DESIGN R6 and R7; says how many handlers were abandoned."""
+        """Stop in the order of DESIGN R6 and R7; says how much was left behind: handlers that do not end, and jobs that could not be settled."""
         facts = {"worker": self.worker_id, "running": len(self._holdings.running), "reason": self._recycle or "told to"}
         _log.info("stopping", extra={"fields": facts})
         self._holdings.stop_starting()
@@ -241,11 +264,12 @@ class Worker:
         deadline = monotonic() + grace
         while self._holdings.running and monotonic() < deadline and not self._stop.wait(0.02, level=StopLevel.AT_ONCE):
             pass
-        for run in list(self._holdings.running.values()):
-            self._keeper.end(run, "shutdown", monotonic())
-        notice = monotonic() + _STOP_NOTICE
-        while self._holdings.running and monotonic() < notice:
-            time.sleep(0.01)
+        for step, patience in ((self._ask, _NOTICE), (self._force, _FORCED)):
+            for run in list(self._holdings.running.values()):
+                step(run)
+            until = monotonic() + (patience / 2 if self._stop.level is StopLevel.AT_ONCE else patience)
+            while self._holdings.running and monotonic() < until:
+                time.sleep(0.01)
         flushed_by = monotonic() + (_FLUSH_AT_ONCE if self._stop.level is StopLevel.AT_ONCE else 2 * _FLUSH)
         lessee.join(min(_FLUSH, flushed_by - monotonic()))
         # What does not end is given back last, when all else has been settled, and the process exits right after.
@@ -254,25 +278,22 @@ class Worker:
             self._keeper.write_off(run)
         self._settler.finish()
         settler.join(max(flushed_by - monotonic(), 0.0))
-        return len(stuck) + self._keeper.leaked
+        return len(stuck) + self._keeper.leaked + self._settler.left_behind(self.options.lease)
+
+    def _ask(self, run: Run) -> None:
+        self._keeper.end(run, "shutdown", monotonic())
+
+    def _force(self, run: Run) -> None:
+        self._keeper.force(run, monotonic())
 
     def _watch_self(self, now: float) -> None:
         self._summary.log(now)
+        loop_silent = self._loop_watch.look(now)
+        if self._loop.broken is not None:
+            self._stop.request()
         if self._recycle or self._stop.level:
             return
-        options = self.options
-        if self._keeper.leaked and self._loop.silent_for(now) > _LOOP_PATIENCE:
-            # The written-off handler keeps the loop itself: nothing asynchronous will ever run here again.
-            culprit = self._loop.current.lease.job.type if self._loop.current is not None else "unknown"
-            self._recycle = f"the event loop does not answer; the handler of {culprit!r} had it last"
-        elif self._keeper.leaked >= _MAX_LEAKED:
-            self._recycle = f"{self._keeper.leaked} handlers do not end"
-        elif options.max_jobs is not None and self.metrics.started >= options.max_jobs:
-            self._recycle = f"max_jobs ({options.max_jobs}) reached"
-        elif options.max_rss is not None and now - self._watch_rss_at >= _CHECK_RSS:
-            self._watch_rss_at = now
-            if (size := resident_bytes()) > options.max_rss:
-                self._recycle = f"max_rss ({options.max_rss} bytes) reached: {size}"
+        self._recycle = self._recycling.reason(now, started=self.metrics.started, leaked=self._keeper.leaked, loop_silent=loop_silent)
         if self._recycle:
             self._stop.request()
 
@@ -300,6 +321,9 @@ class Worker:
         )
         self._loop = LoopRunner(self._holdings, self._executor, concurrency=options.concurrency)
         self._threads = ThreadRunner(self._holdings, self._executor, concurrency=options.concurrency)
+        self._process_runner = None if self._handler_processes is None else ProcessRunner(self._handler_processes, self._threads)
+        self._loop_watch = LoopWatch(self._loop)
+        self._recycling = Recycling(options, self._loop)
         self._presence = Presence(
             self._broker,
             self.registry,
@@ -326,26 +350,21 @@ class Worker:
             worker_id=self.worker_id,
             lease_for=options.lease,
             describe=self._presence.describe,
-            runner_of=lambda run: self._loop if run.plan.isolation == "async" else self._threads,
+            runner_of=self._runner_of,
             also=self._watch_self,
         )
 
-    def _make_plans(self, middleware: Sequence[Middleware]) -> dict[str, Plan]:
-        plans: dict[str, Plan] = {}
-        for spec in self.registry:
-            if (reason := unrunnable(spec)) is not None:
-                raise HandlerError(reason)
-            plan = Plan(spec, middleware=middleware, defaults=self._defaults)
-            for name in (spec.type, *spec.options.aliases):
-                plans[name] = plan
-        return plans
-
-    def _lifespans(self) -> list[tuple[Lifespan, list[Plan]]]:
-        found: dict[int, tuple[Lifespan, list[Plan]]] = {}
-        for plan in self._plans.values():
-            if plan.spec.lifespan is not None:
-                found.setdefault(id(plan.spec.lifespan), (plan.spec.lifespan, []))[1].append(plan)
-        return list(found.values())
+    def _runner_of(self, run: Run) -> Runner:
+        match run.plan.isolation:
+            case "async":
+                return self._loop
+            case "thread":
+                return self._threads
+            case "process":
+                assert self._process_runner is not None  # noqa: S101 - there is one where there is such a handler
+                return self._process_runner
+            case _:
+                assert_never(run.plan.isolation)
 
 
 def _join_all(threads: Iterable[threading.Thread], timeout: float) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from jobqueue_core import HandlerError, InvalidPayload, Job, JobContext, JobState, Priority, Registry, RetryPolicy, handler, lifespan
 from jobqueue_core.errors import DuplicateHandler
-from jobqueue_core.handlers import HandlerSpec, inspect_handler, options_of
+from jobqueue_core.handlers import HandlerSpec, inspect_handler, options_of, unrunnable
 
 
 @attrs.define
@@ -54,6 +54,12 @@ class Even:
 
 class Color(enum.Enum):
     RED = "red"
+
+
+def in_module(payload: object) -> None: ...
+
+
+async def waiting_in_module(payload: object) -> None: ...
 
 
 def job(payload_json: bytes = b"{}") -> Job:
@@ -156,15 +162,57 @@ def test_a_function_runs_where_its_kind_belongs_unless_told_otherwise() -> None:
 
     async def waiting(payload: object) -> None: ...
 
-    assert (spec(plain).isolation, spec(waiting).isolation, spec(plain, isolation="process").isolation) == ("thread", "async", "process")
+    assert (spec(plain).isolation, spec(waiting).isolation) == ("thread", "async")
+    assert {spec(function, isolation="process").isolation for function in (in_module, waiting_in_module)} == {"process"}
 
 
-@pytest.mark.parametrize("isolation", ["thread", "process"])
-def test_an_async_def_cannot_run_outside_of_the_event_loop(isolation: Any) -> None:
+def test_an_async_def_cannot_run_in_a_thread() -> None:
     async def waiting(payload: object) -> None: ...
 
     with pytest.raises(HandlerError, match="async def"):
-        handler("t", isolation=isolation)(waiting)
+        handler("t", isolation="thread")(waiting)
+
+
+def test_a_function_that_no_other_process_can_import_is_refused_for_one() -> None:
+    def local(payload: object) -> None: ...
+
+    with pytest.raises(HandlerError, match=r"'process' needs a function that another process can import: .*local is made inside"):
+        handler("t", isolation="process")(local)
+    with pytest.raises(HandlerError, match="lambda"):
+        handler("t", isolation="process")(lambda payload: payload)
+    script = eval("lambda payload: payload", {"__name__": "__main__"})
+    script.__qualname__ = "run"
+    with pytest.raises(HandlerError, match="in the script that is being run; put it into a module"):
+        handler("t", isolation="process")(script)
+
+
+def test_a_name_that_leads_another_process_to_another_function_is_refused() -> None:
+    def wrapped(payload: object) -> None: ...
+
+    wrapped.__qualname__ = "in_module"
+    reason = unrunnable(spec(wrapped, isolation="process"))
+    assert reason is not None
+    assert "in_module" in reason
+    assert unrunnable(spec(in_module, isolation="process")) is None
+
+
+@pytest.mark.parametrize("isolation", [None, "thread"])
+def test_memory_can_be_capped_in_a_process_only(isolation: Any) -> None:
+    with pytest.raises(HandlerError, match=r"memory can be capped only with isolation='process'"):
+        handler("t", memory="1MiB", isolation=isolation)
+    assert handler("t", memory="1MiB", isolation="process")(in_module).__dict__["__jobqueue_handler__"].memory == 1 << 20
+
+
+@pytest.mark.parametrize("memory", ["much", "1 MB", 0, -1, 1.5, True])
+def test_a_memory_cap_that_is_no_size_is_refused(memory: Any) -> None:
+    with pytest.raises(HandlerError, match=r"@handler\('t'\): .*(size|memory)"):
+        handler("t", memory=memory, isolation="process")
+
+
+@pytest.mark.parametrize("grace", ["soon", -1, "-1s"])
+def test_a_grace_that_is_no_duration_is_refused(grace: Any) -> None:
+    with pytest.raises(HandlerError, match=r"@handler\('t'\): "):
+        handler("t", grace=grace)
 
 
 def test_a_plain_def_cannot_run_in_the_event_loop() -> None:

@@ -53,12 +53,16 @@ class Broker:
 class Runner:
     def __init__(self) -> None:
         self.stopped: list[Run] = []
+        self.forced: list[Run] = []
         self.replaced = 0
 
     def start(self) -> None: ...
 
     def stop(self, run: Run) -> None:
         self.stopped.append(run)
+
+    def force(self, run: Run) -> None:
+        self.forced.append(run)
 
     def replace(self) -> None:
         self.replaced += 1
@@ -85,10 +89,10 @@ class Watch:
         )
         self.began = monotonic()
 
-    def hold(self, *, timeout: str = "1h", started: bool = True) -> Run:
+    def hold(self, *, timeout: str = "1h", grace: str = "2s", started: bool = True) -> Run:
         def plain(payload: object) -> None: ...
 
-        plan = Plan(inspect_handler(handler("t", timeout=timeout)(plain)), middleware=(), defaults=JobDefaults())
+        plan = Plan(inspect_handler(handler("t", timeout=timeout, grace=grace)(plain)), middleware=(), defaults=JobDefaults())
         job = Job(
             id=new_job_id("default"),
             type="t",
@@ -174,13 +178,25 @@ def test_a_run_past_its_deadline_is_asked_to_stop_once(watch: Watch) -> None:
     assert run.context.stop_reason == "timeout"
 
 
-def test_a_run_that_does_not_heed_its_deadline_is_settled_without_it_and_its_place_filled(watch: Watch) -> None:
-    run = watch.hold(timeout="5s")
-    watch.tick(5.2)
-    watch.tick(6.9)
+def test_a_run_that_does_not_heed_its_deadline_is_forced_when_its_grace_is_over(watch: Watch) -> None:
+    run = watch.hold(timeout="5s", grace="4s")
+    watch.tick(5.1)
+    watch.tick(9.0)
+    assert (watch.runner.stopped, watch.runner.forced) == ([run], [])
+    watch.tick(9.2)
+    watch.tick(9.3)
+    assert (watch.runner.stopped, watch.runner.forced) == ([run], [run])
     assert watch.runner.replaced == 0
-    watch.tick(7.5)
-    watch.tick(7.6)
+
+
+def test_a_run_that_cannot_be_forced_is_settled_without_it_and_its_place_filled(watch: Watch) -> None:
+    run = watch.hold(timeout="5s")
+    for tenth in range(51, 80):
+        watch.tick(tenth / 10)
+    assert watch.runner.forced == [run]
+    assert watch.runner.replaced == 0
+    watch.tick(8.2)
+    watch.tick(8.3)
     assert (watch.runner.replaced, watch.keeper.leaked) == (1, 1)
     outcomes = watch.holdings.outcomes(10)
     assert [type(outcome) for _, outcome, _ in outcomes] == [Retrying]
@@ -200,11 +216,12 @@ def test_a_cancel_is_passed_on_once_and_only_to_what_runs(watch: Watch) -> None:
 def test_a_cancel_that_is_not_heeded_ends_with_the_deadline(watch: Watch) -> None:
     run = watch.hold(timeout="5s")
     watch.broker.cancels = frozenset({run.lease.token})
-    watch.tick(4.5)
-    watch.tick(5.5)
-    watch.tick(6.9)
+    watch.tick(1.5)
+    watch.tick(3.6)
+    assert watch.runner.forced == [run]
+    watch.tick(4.9)
     assert watch.runner.replaced == 0
-    watch.tick(7.2)
+    watch.tick(5.1)
     assert watch.runner.replaced == 1
     assert [type(outcome).__name__ for _, outcome, _ in watch.holdings.outcomes(10)] == ["Cancelled"]
 
@@ -223,9 +240,10 @@ def test_deadlines_are_watched_while_the_broker_is_away(watch: Watch) -> None:
     watch.broker.away = True
     watch.tick(5.1)
     watch.tick(7.2)
-    assert watch.runner.stopped == [run]
+    watch.tick(8.3)
+    assert watch.runner.stopped == watch.runner.forced == [run]
     assert watch.keeper.leaked == 1
-    assert len(watch.ticks) == 2
+    assert len(watch.ticks) == 3
 
 
 def test_the_heart_beats_every_five_seconds_and_says_what_runs(watch: Watch) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from jobqueue_core import Discard, HandlerError, Job, JobContext, JobQueue, JobState, Registry, RetryPolicy, Snooze, Worker, handler, lifespan
+from jobqueue_core import Discard, Job, JobContext, JobQueue, JobState, Registry, RetryPolicy, Snooze, Worker, handler, lifespan
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.errors import BrokerUnavailable
 from jobqueue_core.job import DeadReason
@@ -872,14 +872,14 @@ def test_a_worker_that_stops_while_the_broker_is_away_ends_all_the_same(shop: Sh
 
 @pytest.mark.parametrize("kind", ["stuck", "stuck.async"])
 def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.worker.keeper._GRACE", 0.1)
+    monkeypatch.setattr("jobqueue_core.worker.keeper._FORCE", 0.1)
     let_go = threading.Event()
 
-    @handler("stuck", timeout="50ms", max_retries=0)
+    @handler("stuck", timeout="50ms", grace="50ms", max_retries=0)
     def stuck(payload: object) -> None:
         let_go.wait(20)
 
-    @handler("stuck.async", timeout="50ms", max_retries=0)
+    @handler("stuck.async", timeout="50ms", grace="50ms", max_retries=0)
     async def stuck_async(payload: object) -> None:
         while not let_go.is_set():
             with contextlib.suppress(asyncio.CancelledError):
@@ -896,10 +896,10 @@ def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop
 
 
 def test_after_several_stuck_handlers_the_worker_asks_for_a_fresh_process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.worker.keeper._GRACE", 0.02)
+    monkeypatch.setattr("jobqueue_core.worker.keeper._FORCE", 0.02)
     let_go = threading.Event()
 
-    @handler("stuck", timeout="20ms", max_retries=0)
+    @handler("stuck", timeout="20ms", grace="20ms", max_retries=0)
     def stuck(payload: object) -> None:
         let_go.wait(20)
 
@@ -1007,12 +1007,50 @@ def test_a_lifespan_that_cannot_be_entered_keeps_the_worker_from_starting(shop: 
 # How it is made ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_handler_for_a_process_is_refused_before_anything_runs(shop: Shop) -> None:
-    @handler("isolated", isolation="process")
-    def isolated(payload: object) -> None: ...
+@pytest.mark.parametrize("reason", ["timeout", "cancel"])
+def test_a_plain_handler_that_does_not_look_is_interrupted_after_its_grace_and_may_clean_up(shop: Shop, reason: str) -> None:
+    cleaned = threading.Event()
 
-    with pytest.raises(HandlerError, match=r"isolated.*process"):
-        shop.worker([isolated])
+    @handler("endless", timeout="100ms" if reason == "timeout" else "1h", grace="50ms", max_retries=0)
+    def endless(payload: object) -> None:
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            cleaned.set()
+
+    worker = shop.start(endless, quick, concurrency=1, lease=SECOND)
+    enqueued = shop.queue.enqueue("endless")
+    until(lambda: shop.job(enqueued).state is JobState.PROCESSING)
+    if reason == "cancel":
+        shop.queue.cancel(enqueued.id)
+    job = shop.wait(enqueued)
+    assert job.state is (JobState.DEAD if reason == "timeout" else JobState.CANCELLED)
+    assert cleaned.is_set()
+    # The thread has not been lost: it runs the next.
+    assert shop.wait(shop.queue.enqueue("quick")).state is JobState.COMPLETED
+    assert worker._keeper.leaked == 0
+
+
+def test_a_handler_that_blocks_the_event_loop_is_named_with_its_place(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    @handler("blocking")
+    async def blocking(payload: object) -> None:
+        await asyncio.sleep(0)
+        time.sleep(1.6)  # noqa: ASYNC251 - what is warned of
+
+    @handler("waiting")
+    async def waiting(payload: object) -> None:
+        await asyncio.sleep(2)
+
+    shop.start(blocking, waiting, lease=SECOND)
+    others = [shop.queue.enqueue("waiting") for _ in range(2)]
+    until(lambda: all(shop.job(one).state is JobState.PROCESSING for one in others))
+    job = shop.wait(shop.queue.enqueue("blocking"))
+    (record,) = [one for one in caplog.records if one.message.startswith("event loop blocked")]
+    assert record.fields["type"] == "blocking"  # type: ignore[attr-defined]  # given by extra
+    assert record.fields["job_id"] == job.id  # type: ignore[attr-defined]
+    assert "test_worker.py" in record.fields["at"]  # type: ignore[attr-defined]
+    assert shop.history(job) == [ExecutionState.COMPLETED], "its lease was kept"
 
 
 @pytest.mark.parametrize(

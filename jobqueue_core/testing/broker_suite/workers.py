@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobqueue_core.broker import Broker, RunningJob, TypeInfo
+from jobqueue_core.broker import WORKER_SHOWN, Broker, RunningJob, TypeInfo
 from jobqueue_core.job import Priority, Progress, new_job_id
 from jobqueue_core.testing.broker_suite.arrangement import SECOND, BrokerArrangement
 from jobqueue_core.testing.factories import completed, failed, log_line, report, type_info, worker_info
@@ -63,15 +63,26 @@ class WorkerContract(BrokerArrangement):
         assert [one.id for one in broker.workers()] == ["worker-2"]
 
     def test_a_worker_that_has_fallen_silent_is_not_shown(self, broker: Broker, clock: Clock) -> None:
-        self.needs(clock, 30 * SECOND)
+        self.needs(clock, 2 * WORKER_SHOWN)
         broker.beat(worker_info("worker-1"))
-        clock.advance(10 * SECOND)
+        clock.advance(WORKER_SHOWN - SECOND)
         assert len(broker.workers()) == 1
         broker.beat(worker_info("worker-2"))
-        clock.advance(6 * SECOND)
+        clock.advance(SECOND)
         assert [one.id for one in broker.workers()] == ["worker-2"]
         broker.beat(worker_info("worker-1"))
         assert sorted(one.id for one in broker.workers()) == ["worker-1", "worker-2"]
+
+    def test_a_worker_that_is_known_to_be_dead_is_not_shown_from_that_moment(self, broker: Broker, other: Broker) -> None:
+        for name in ("worker-1", "worker-2"):
+            broker.beat(worker_info(name))
+        broker.beat(worker_info("idle", types=(type_info("a"),)))
+        lease = self.begin(broker, worker_id="worker-1")
+        other.reclaim_worker("worker-1", started=[lease.job.id], error="worker lost: killed by SIGKILL", max_crashes=3)
+        assert [one.id for one in broker.workers()] == ["idle", "worker-2"]
+        other.reclaim_worker("idle", started=[], error="worker lost: killed by SIGKILL", max_crashes=3)
+        assert [one.id for one in broker.workers()] == ["worker-2"]
+        assert self.names(broker) == ["a"]
 
     def test_forgetting_a_silent_worker_loses_none_of_its_jobs(self, broker: Broker, clock: Clock) -> None:
         self.needs(clock, timedelta(days=3))

@@ -1,10 +1,15 @@
-"""Runs plain ``def`` handlers: as many threads as may run at once, each of which takes its next run itself."""
+"""Runs plain ``def`` handlers: as many threads as may run at once, each of which takes its next run itself.
+
+A run that has a process of its own is taken by a thread too, which waits for what becomes of it.
+"""
 
 from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
+
+from jobqueue_core.worker.interrupting import interrupt
 
 if TYPE_CHECKING:
     from jobqueue_core.worker.executor import Executor
@@ -38,7 +43,12 @@ class ThreadRunner:
         threading.Thread(target=self._main, name=f"jobqueue-handler-{self._threads}", daemon=True).start()
 
     def stop(self, run: Run) -> None:
-        """Nothing can stop a thread: its handler has to look at ``ctx.cancelled``, which is set already."""
+        """Nothing to do: the handler has to look at ``ctx.cancelled``, which is set already."""
+
+    def force(self, run: Run) -> None:
+        """Raise ``Interrupted`` in the handler. It comes up at its next step; what waits in C without end cannot be ended."""
+        if run.context is not None:
+            interrupt(run.context)
 
     def close(self) -> None:
         """Let idle threads end."""
@@ -58,7 +68,8 @@ class ThreadRunner:
                     return
                 run = holdings.take("thread")
                 continue
-            ended, outcome = run, executor.run_sync(run.plan, run.context)
+            call = executor.run_elsewhere if run.plan.isolation == "process" else executor.run_sync
+            ended, outcome = run, call(run.plan, run.context)
             run = holdings.swap(ended, outcome)
             if ended.written_off:
                 # Its place was filled when it was given up.

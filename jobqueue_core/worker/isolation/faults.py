@@ -1,0 +1,23 @@
+"""What may become of a handler process instead of an outcome."""
+
+from __future__ import annotations
+
+from jobqueue_core.errors import JobQueueError
+
+__all__ = ["CannotStart", "MemoryExceeded", "ProcessDied", "Stopped"]
+
+
+class CannotStart(JobQueueError):
+    """A handler process could not be started, or not import or enter what it needs."""
+
+
+class ProcessDied(Exception):
+    """The process died while it ran a handler; the text says how."""
+
+
+class MemoryExceeded(MemoryError):
+    """The process was killed because it took more memory than its handler may; the text says how much."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop before its handler had begun."""

@@ -1,0 +1,82 @@
+"""What a handler process executes: handlers, one at a time, as its worker says.
+
+It ends when the worker closes the connection: in order when it has nothing to do, at once when a handler runs, for then the worker has died and
+the job will be run again elsewhere. SIGTERM and SIGINT mean nothing to it: only the worker tells it what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import operator
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from jobqueue_core import logs
+from jobqueue_core.handlers import Registry
+from jobqueue_core.worker.executor import Plan
+from jobqueue_core.worker.isolation.messages import Channel, HandlerAddress, Ready, Setup, Unusable
+from jobqueue_core.worker.isolation.resident import Resident
+
+__all__ = ["main"]
+
+_log = logging.getLogger("jobqueue.worker")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run handlers until the worker closes the connection whose descriptor is the only argument."""
+    (number,) = sys.argv[1:] if arguments is None else arguments
+    # A function that does nothing serves as well as SIG_IGN, and is not inherited by what handlers start.
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(one, lambda *_facts: None)
+    end = socket.socket(fileno=int(number))
+    os.set_inheritable(end.fileno(), False)  # noqa: FBT003 - its parameter has no name
+    channel = Channel(end)
+    first = channel.receive_bytes()
+    if first is None:
+        return
+    path, pickled = msgspec.msgpack.decode(first, type=tuple[list[str], bytes])
+    sys.path[:] = path
+    try:
+        setup: Setup = pickle.loads(pickled)  # noqa: S301 - from the worker that has started this process
+        _configure_log(setup)
+        resident = Resident(_plans(setup), channel, worker_id=setup.worker_id)
+        resident.enter()
+    except Exception as error:  # noqa: BLE001 - handler packages and lifespans are a third party's code
+        _log.exception("a handler process cannot run handlers", extra={"fields": {"pid": os.getpid()}})
+        channel.send(Unusable(f"a handler process cannot run handlers: {type(error).__name__}: {error}"))
+        return
+    channel.send(Ready())
+    resident.serve()
+
+
+def _configure_log(setup: Setup) -> None:
+    if setup.log is not None:
+        logs.configure(setup.log)
+    else:
+        logging.getLogger().setLevel(setup.log_level)
+
+
+def _plans(setup: Setup) -> list[Plan]:
+    middleware = list(setup.middleware())
+    registry = Registry()
+    for address in setup.handlers:
+        registry.add(_found(address))
+    wanted = {address.type for address in setup.handlers}
+    return [Plan(spec, middleware=middleware, defaults=setup.defaults) for spec in registry if spec.type in wanted]
+
+
+def _found(address: HandlerAddress) -> Any:
+    module = importlib.import_module(address.module)
+    return module if address.function is None else operator.attrgetter(address.function)(module)
+
+
+if __name__ == "__main__":
+    main()

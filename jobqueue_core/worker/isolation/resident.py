@@ -1,0 +1,218 @@
+"""The inside of a handler process: runs one handler after the other, and tells the worker how they fare.
+
+Plain ``def`` handlers run in the main thread. Lifespans and ``async def`` handlers have an event loop in a thread of its own, as in a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import select
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from jobqueue_core.job import decode_job
+from jobqueue_core.worker.executor import Executor, Plan
+from jobqueue_core.worker.isolation.messages import Ask, Channel, Ended, Said, Start
+from jobqueue_core.worker.lifespans import Lifespans
+from jobqueue_core.worker.plans import lifespans
+
+if TYPE_CHECKING:
+    from jobqueue_core.attempt import Outcome
+    from jobqueue_core.context import JobContext, StopReason
+
+__all__ = ["Resident"]
+
+_log = logging.getLogger("jobqueue.worker")
+_TELL: Final = 0.1
+"""How often the worker is told of progress and log lines, in seconds."""
+_ORPHANED: Final = 30
+"""Seconds beyond a run's last moment after which the kernel ends this process, should nobody else be left to do so."""
+
+
+class Resident:
+    """Runs handlers for a worker.
+
+    Args:
+        plans: The handlers.
+        channel: The worker.
+        worker_id: Its id, for contexts.
+    """
+
+    def __init__(self, plans: Sequence[Plan], channel: Channel, *, worker_id: str) -> None:
+        self._plans = {name: plan for plan in plans for name in (plan.spec.type, *plan.spec.options.aliases)}
+        self._channel = channel
+        self._worker_id = worker_id
+        self._executor = Executor()
+        self._starts: SimpleQueue[Start | None] = SimpleQueue()
+        self._busy = False
+        """From when a run is announced until its outcome is about to be sent."""
+        self._asked: StopReason | None = None
+        """What was asked of the run that is on."""
+        self._context: JobContext | None = None
+        self._task: asyncio.Task[Outcome] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._living: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
+
+    def enter(self) -> None:
+        """Start the event loop if anything needs one, and enter the lifespans.
+
+        Raises:
+            Exception: What a lifespan raised.
+        """
+        plans = set(self._plans.values())
+        if any(plan.runs_async or plan.spec.lifespan is not None for plan in plans):
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._turn, args=(self._loop,), name="jobqueue-loop", daemon=True).start()
+            asyncio.run_coroutine_threadsafe(self._enter(), self._loop).result()
+
+    def serve(self) -> None:
+        """Run what the worker sends until it closes the connection, then leave the lifespans."""
+        threading.Thread(target=self._listen, name="jobqueue-listen", daemon=True).start()
+        while (start := self._starts.get()) is not None:
+            with contextlib.suppress(OSError):  # the worker has died: the listener ends this process
+                self._run(start)
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._exit(), self._loop).result()
+
+    # One run ---------------------------------------------------------------------------------------------------------------------------
+
+    def _run(self, start: Start) -> None:
+        job = decode_job(start.job)
+        plan = self._plans[job.type]
+        context = self._context = plan.context(job, self._worker_id)
+        context.stop_reason = self._asked
+        signal.alarm(int((start.timeout + start.grace).total_seconds()) + _ORPHANED)
+        with _memory_limited(start.memory):
+            outcome = self._outcome(plan, context)
+        signal.alarm(0)
+        self._context = self._task = None
+        self._tell(context)
+        self._busy = False
+        self._channel.send(Ended.of(outcome))
+
+    def _outcome(self, plan: Plan, context: JobContext) -> Outcome:
+        if self._loop is None or not plan.runs_async:
+            return self._executor.run_sync(plan, context)
+
+        async def run() -> Outcome:
+            self._task = asyncio.current_task()
+            if context.stop_reason is not None and self._task is not None:
+                self._task.cancel()
+            return await self._executor.run_async(plan, context, self._task)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    def _tell(self, context: JobContext) -> None:
+        news = context.take_report()
+        if news is not None:
+            self._channel.send(Said(*news))
+
+    # The worker's words ----------------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        while True:
+            if not poller.poll(_TELL * 1000 if self._busy else None):
+                if (context := self._context) is not None:
+                    with contextlib.suppress(OSError):  # the worker has died, which is what will be heard next
+                        self._tell(context)
+                continue
+            match self._channel.receive():
+                case Start() as start:
+                    self._asked, self._busy = None, True
+                    self._starts.put(start)
+                case Ask(reason=reason):
+                    self._ask(reason)
+                case _:
+                    if self._busy:
+                        # Nobody is left to hear how it ends, and it will be run again elsewhere.
+                        os.killpg(0, signal.SIGKILL)
+                    self._starts.put(None)
+                    return
+
+    def _ask(self, reason: StopReason) -> None:
+        if not self._busy:
+            return
+        self._asked = reason
+        if (context := self._context) is not None:
+            context.stop_reason = reason
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # The event loop --------------------------------------------------------------------------------------------------------------------
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        while True:
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these through when a task that a handler has made raises them.
+                _log.exception("a task of a handler tried to end the process")
+
+    async def _enter(self) -> None:
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._living = asyncio.create_task(self._live(entered))
+        await entered
+
+    async def _live(self, entered: asyncio.Future[None]) -> None:
+        """Enter the lifespans, and leave them in the same task."""
+        found = Lifespans(lifespans(self._plans.values()))
+        try:
+            await found.enter()
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            entered.set_exception(error)
+            return
+        entered.set_result(None)
+        while not self._leave.is_set():
+            # A handler may cancel all tasks there are: what it is served with stays all the same.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._leave.wait()
+        await found.leave()
+
+    async def _exit(self) -> None:
+        self._leave.set()
+        if self._living is not None:
+            await self._living
+
+
+@contextlib.contextmanager
+def _memory_limited(most: int | None) -> Iterator[None]:
+    """Let what is allocated beyond *most* bytes fail with MemoryError.
+
+    The worker measures what the process really takes; this catches what would exhaust the machine before it can look. So it may be generous: the
+    kernel counts what is set aside as well as what is used.
+    """
+    if most is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _data_size() + most
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_size() -> int:
+    """How many bytes this process has set aside, as RLIMIT_DATA counts them; 0 where that cannot be known."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData:")), 0)
