@@ -7,19 +7,22 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
 
-from . import drain, enqueue, pickup, queries, record, worker
+from . import drain, enqueue, middleware, pickup, queries, record, worker
 from .options import Load, Options
 from .servers import describe, server
 from .tables import Results, show
 
-_BENCHMARKS = ("worker", "drain", "enqueue", "pickup")
+_BENCHMARKS = ("middleware", "worker", "drain", "enqueue", "pickup")
+_ALONE = {"middleware": middleware.run, "worker": worker.run}
+"""What needs no server."""
 _ON_A_DATABASE = {"record": record.run, "queries": queries.run}
-_WHICH = "worker, drain, enqueue, pickup (none named: these); record and queries, with --database"
+_WHICH = "middleware, worker, drain, enqueue, pickup (none named: these); record and queries, with --database"
 _LOADS = "async:10,async:100,thread:10,sleep:200,async+busy:10"
 
 
@@ -38,7 +41,7 @@ def main() -> None:
     wanted = given.benchmarks or list(_BENCHMARKS)
     if given.database is None and _ON_A_DATABASE.keys() & set(wanted):
         raise SystemExit("record and queries need --database postgresql://... (a schema of their own is made there, and dropped)")
-    with server(options.broker, options.url) as url:
+    with server(options.broker, options.url) if set(wanted) - _ALONE.keys() else nullcontext("") as url:
         machine = _machine(url)
         results = [_run(name, options, url, given.database) for name in wanted]
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()))
@@ -52,14 +55,15 @@ def main() -> None:
 def _run(name: str, options: Options, url: str, database: str | None) -> Results:
     if name in _ON_A_DATABASE and database is not None:
         return _ON_A_DATABASE[name](options, database)
-    if name == "worker":
-        return worker.run(options)
+    if name in _ALONE:
+        return _ALONE[name](options)
     runs: dict[str, Callable[[Options, str], Results]] = {"drain": drain.run, "enqueue": enqueue.run, "pickup": pickup.run}
     return runs[name](options, url)
 
 
 def _machine(url: str) -> dict[str, str]:
-    found = {"server": describe(url), "python": platform.python_version(), "cores": str(os.cpu_count()), "system": platform.platform(terse=True)}
+    server = {"server": describe(url)} if url else {}
+    found = {**server, "python": platform.python_version(), "cores": str(os.cpu_count()), "system": platform.platform(terse=True)}
     for package in ("redis", "hiredis", "psycopg", "msgspec", "attrs"):
         try:
             found[package] = version(package)

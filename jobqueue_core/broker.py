@@ -31,7 +31,9 @@ from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import Job, JobState, NewJob, Priority, rfc3339
 
 __all__ = [
+    "HEARTBEAT",
     "PROTOCOL",
+    "WORKER_SHOWN",
     "Broker",
     "BrokerPlugin",
     "Consumer",

@@ -218,7 +218,7 @@ class JobQueue:
         return answers
 
     def _tell(self, job: Job) -> None:
-        _log.debug("enqueued", extra={"fields": {"job_id": job.id, "type": job.type, "queue": job.queue, "priority": job.priority.value}})
+        _log.debug("enqueued", extra={"fields": {**job.log_facts(), "priority": job.priority.value}})
         if self._observers.enqueued is not None:
             self._observers.enqueued(job)
 

@@ -35,12 +35,7 @@ _MAX_LINE: Final = 2_000
 def run_facts() -> dict[str, object]:
     """What a log line says of the run that the calling code belongs to: job_id, type, queue, attempt, run; empty outside of runs."""
     context = current_run.get()
-    return {} if context is None or context.ended else _facts(context)
-
-
-def _facts(context: JobContext) -> dict[str, object]:
-    job = context.job
-    return {"job_id": job.id, "type": job.type, "queue": job.queue, "attempt": context.attempt, "run": context.run}
+    return {} if context is None or context.ended else context.job.log_facts()
 
 
 class JobContext:
@@ -167,7 +162,7 @@ class JobLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in 
         super().__init__(logging.getLogger("jobqueue.job"), {})
         self._context = context
         # Also where the run's context variable does not reach: in a thread that the handler has started.
-        self._facts = _facts(context)
+        self._facts = context.job.log_facts()
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the job's facts to a line."""

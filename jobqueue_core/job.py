@@ -198,6 +198,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """Which attempt the next (or current) run is, from 1."""
         return self.retry_count + 1
 
+    def log_facts(self) -> dict[str, object]:
+        """What a log line says of it: which job, and which run."""
+        return {"job_id": self.id, "type": self.type, "queue": self.queue, "attempt": self.attempt, "run": self.run}
+
     def to_dict(self) -> dict[str, Any]:
         """The job as the REST API, MCP and ``--json`` show it: JSON values, times as RFC 3339, durations as text."""
         return {

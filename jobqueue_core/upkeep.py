@@ -9,16 +9,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.errors import BrokerError
-from jobqueue_core.job import DeadReason
 from jobqueue_core.observers import Observers
+from jobqueue_core.reclaimed import announce
 from jobqueue_core.service import Exit, Stop
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from jobqueue_core.broker import Reclaimed, Upkeep
+    from jobqueue_core.broker import Upkeep
 
-__all__ = ["UpkeepService", "log_reclaimed", "tell_reclaimed"]
+__all__ = ["UpkeepService"]
 
 _log = logging.getLogger("jobqueue.upkeep")
 _BATCH: Final = 200
@@ -100,8 +100,7 @@ class UpkeepService:
                 self._reclaim_at = now
                 while True:
                     reclaimed = self._broker.reclaim(_BATCH, max_crashes=self._max_crashes)
-                    log_reclaimed(reclaimed)
-                    tell_reclaimed(reclaimed, self._observers)
+                    announce(reclaimed, self._observers)
                     if reclaimed.requeued + reclaimed.dead + reclaimed.cancelled < _BATCH or stop.level:
                         break
             if now - self._prune_at >= _PRUNE:
@@ -113,23 +112,3 @@ class UpkeepService:
             if not self._silent:
                 _log.warning("upkeep waits for the broker: %s", error)
             self._silent = True
-
-
-def tell_reclaimed(reclaimed: Reclaimed, observers: Observers) -> None:
-    """Tell observers of the jobs that died with their workers."""
-    if observers.dead is not None:
-        for letter in reclaimed.dead_letters:
-            observers.dead(letter.job, DeadReason.WORKER_LOST.value, letter.error)
-
-
-def log_reclaimed(reclaimed: Reclaimed) -> None:
-    """Say what became of the jobs of a lost worker."""
-    if reclaimed.requeued or reclaimed.dead or reclaimed.cancelled:
-        _log.warning(
-            "worker_lost",
-            extra={"fields": {"requeued": reclaimed.requeued, "dead": reclaimed.dead, "cancelled": reclaimed.cancelled}},
-        )
-    for letter in reclaimed.dead_letters:
-        job = letter.job
-        facts = {"job_id": job.id, "type": job.type, "queue": job.queue, "crashes": job.crashes, "reason": "worker_lost", "error": letter.error}
-        _log.warning("dead", extra={"fields": facts})

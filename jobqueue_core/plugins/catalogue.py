@@ -90,7 +90,7 @@ class Catalogue:
     def ask(self, hook: str, **arguments: object) -> list[tuple[Origin, Any]]:
         """Every plugin's answers to *hook*, disabled ones too. One that raises or answers with something else is left out, and at fault.
 
-        Those marked ``tryfirst`` come first and those marked ``trylast`` last, and among their like the core, then plugins by name.
+        Those marked ``tryfirst`` come first and those marked ``trylast`` last, and among their like they come by the plugins' names.
         """
         return [part for implementation in self._in_order(hook) for part in self._answer(hook, implementation, arguments)]
 
@@ -106,7 +106,7 @@ class Catalogue:
     def _in_order(self, hook: str) -> list[pluggy.HookImpl]:
         # Not pluggy's own order, in which the last of several that want to be last is the first by name.
         found: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()
-        return sorted(found, key=lambda one: (one.trylast - one.tryfirst, one.plugin_name != CORE, one.plugin_name))
+        return sorted(found, key=lambda one: (one.trylast - one.tryfirst, one.plugin_name))
 
     def _answer(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, object]) -> list[tuple[Origin, Any]]:
         """One plugin's answer. Each is called for itself: only so can one that raises be named, and the others still count."""

@@ -14,7 +14,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -141,7 +140,9 @@ def end(status: Exit) -> int:
 
 def _end_late(status: Exit) -> None:
     main = threading.main_thread()
-    names = sorted(one.name for one in threading.enumerate() if one not in {main, threading.current_thread()} and not one.name.startswith("jobqueue-"))
+    names = sorted(
+        one.name for one in threading.enumerate() if one not in {main, threading.current_thread()} and not one.name.startswith("jobqueue-")
+    )
     _log.warning("threads do not end", extra={"fields": {"threads": ", ".join(names)}})
     _end_here(Exit.ABANDONED if status is Exit.OK else status)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from jobqueue_core.errors import BrokerError, JobQueueError
+from jobqueue_core.reclaimed import announce
 
 if TYPE_CHECKING:
     from jobqueue_core.app import App
-    from jobqueue_core.broker import Reclaimed
+    from jobqueue_core.observers import Observers
 
 __all__ = ["LostWorker", "LostWorkers"]
 
@@ -39,12 +40,14 @@ class LostWorkers:
 
     Args:
         open_app: Assembles an app; closed when the worker's jobs have been taken back.
+        observers: The observers to tell of jobs that have died.
         lease: How long leases last: when twice that has passed, others have taken the jobs back.
         max_crashes: As for ``Upkeep.reclaim``.
     """
 
-    def __init__(self, open_app: Callable[[], App], *, lease: timedelta, max_crashes: int) -> None:
+    def __init__(self, open_app: Callable[[], App], *, observers: Callable[[], Observers], lease: timedelta, max_crashes: int) -> None:
         self._open_app = open_app
+        self._observers = observers
         self._patience = 2 * lease.total_seconds()
         self._max_crashes = max_crashes
         self._threads: list[threading.Thread] = []
@@ -75,19 +78,10 @@ class LostWorkers:
                             _log.warning("reclaim given up", extra={"fields": {"worker": worker.worker_id, "error": str(error)}})
                             return
                     else:
-                        _tell(worker, answer)
+                        announce(answer, self._observers(), worker_id=worker.worker_id)
                         return
                     time.sleep(_PAUSE)
         except JobQueueError as error:
             _log.error("cannot reclaim", extra={"fields": {"worker": worker.worker_id, "error": str(error)}})
         except Exception:  # noqa: BLE001 - a broker is a third party's code
             _log.exception("cannot reclaim", extra={"fields": {"worker": worker.worker_id}})
-
-
-def _tell(worker: LostWorker, answer: Reclaimed) -> None:
-    for letter in answer.dead_letters:
-        job = letter.job
-        facts = {"job_id": job.id, "type": job.type, "queue": job.queue, "run": job.run, "crashes": job.crashes}
-        _log.warning("worker_lost", extra={"fields": {**facts, "worker": worker.worker_id, "error": letter.error}})
-    counts = {"requeued": answer.requeued, "dead": answer.dead, "cancelled": answer.cancelled}
-    _log.info("reclaimed", extra={"fields": {"worker": worker.worker_id, "started": len(worker.started), **counts}})

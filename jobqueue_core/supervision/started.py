@@ -13,12 +13,14 @@ from typing import Final, Self
 
 __all__ = ["StartedTable", "capacity_for"]
 
-_HEADER: Final = 8
+_WORDS: Final = 2 + 1022
+"""A length of two bytes, and a text."""
+_SAID_BEFORE: Final = 8
+_SAID: Final = _SAID_BEFORE + _WORDS
+_HEADER: Final = _SAID + _WORDS
 _ID: Final = 36
 _SLOT: Final = 1 + _ID
 _FULL: Final = 1
-_WORDS: Final = 2 + 1022
-"""A length of two bytes, and a text."""
 
 
 def capacity_for(concurrency: int) -> int:
@@ -33,7 +35,7 @@ class StartedTable:
         self._memory = memory
         self.fd = fd
         """What a child inherits to attach to the table; -1 for one that has attached."""
-        self.capacity = (len(memory) - _HEADER - 2 * _WORDS) // _SLOT
+        self.capacity = (len(memory) - _HEADER) // _SLOT
         """How many slots there are."""
 
     @classmethod
@@ -45,10 +47,10 @@ class StartedTable:
             before: The last words of the process that was here before.
         """
         fd = _unnamed_file()
-        size = _HEADER + capacity * _SLOT + 2 * _WORDS
+        size = _HEADER + capacity * _SLOT
         os.ftruncate(fd, size)
         table = cls(mmap.mmap(fd, size), fd)
-        table._write(size - 2 * _WORDS, before)
+        table._write(_SAID_BEFORE, before)
         return table
 
     @classmethod
@@ -90,17 +92,17 @@ class StartedTable:
 
     def say(self, words: str) -> None:
         """Say why this process is about to end, when not in order."""
-        self._write(len(self._memory) - _WORDS, words)
+        self._write(_SAID, words)
 
     @property
     def words(self) -> str:
         """What the process had to :meth:`say`; empty when it said nothing."""
-        return self._read(len(self._memory) - _WORDS)
+        return self._read(_SAID)
 
     @property
     def words_before(self) -> str:
         """The last words of the process that was here before."""
-        return self._read(len(self._memory) - 2 * _WORDS)
+        return self._read(_SAID_BEFORE)
 
     def _write(self, at: int, words: str) -> None:
         text = words.encode(errors="replace")[: _WORDS - 2]

@@ -76,7 +76,7 @@ def check(wanted: Wanted) -> int:
     logging.getLogger("jobqueue").addHandler(logging.NullHandler())
     try:
         app, roles = _assemble(wanted)
-        handlers = [spec.type for spec in check_handlers(app)] if any(role.runs_handlers for role in roles) else None
+        handlers = _check_work(app) if any(role.runs_handlers for role in roles) else None
         away = _storage_away(app)
     except UNUSABLE as error:
         report(error)
@@ -89,6 +89,12 @@ def check(wanted: Wanted) -> int:
         lines.append(f"handlers: {len(handlers)}{': ' if handlers else ''}{', '.join(sorted(handlers))}")
     sys.stdout.write("\n".join([*lines, "ok\n"]))
     return Exit.OK
+
+
+def _check_work(app: App) -> list[str]:
+    """The types that a worker would serve. Raises what keeps it from serving them."""
+    app.middleware()
+    return [spec.type for spec in check_handlers(app)]
 
 
 # Checking ------------------------------------------------------------------------------------------------------------------------------

@@ -69,7 +69,12 @@ class Supervisor:
         self._signals = signals
         self._patience = patience or Patience()
         self._places = [_Place(plugin=plugin) for plugin in roles for _ in range(plugin.processes(app.settings))]
-        self._lost = LostWorkers(lambda: App(app.settings, app.plugins), lease=app.settings.worker.lease, max_crashes=app.settings.job.max_crashes)
+        self._lost = LostWorkers(
+            lambda: App(app.settings, app.plugins),
+            observers=lambda: app.observers,
+            lease=app.settings.worker.lease,
+            max_crashes=app.settings.job.max_crashes,
+        )
         self._oom_kills = OomKills()
         self._level = StopLevel.RUN
         self._internal_told = False

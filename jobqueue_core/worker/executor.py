@@ -199,7 +199,7 @@ class Executor:
             case ProcessDied():
                 return Crashed(error=str(error)[:MAX_ERROR], max_crashes=plan.max_crashes)
             case CannotStart():
-                _log.error("job put off: %s", error, extra={"fields": {"job_id": context.job.id, "type": context.job.type}})
+                _log.error("job put off: %s", error, extra={"fields": {**context.job.log_facts(), "worker": context.worker_id}})
                 return Snoozed(delay=_CANNOT_START)
             case _:
                 return self._failed(plan, context, error)

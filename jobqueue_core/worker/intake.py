@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.attempt import Dead, Lease, Release
+from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
 from jobqueue_core.job import DeadReason
 from jobqueue_core.worker.executor import Plan
@@ -113,5 +114,5 @@ class Intake:
             return
         # After n delays of 15 s * 2**k the job has waited 15 s * (2**n - 1): what it has waited tells the next delay.
         delay = min(_FIRST_PARK + waited, _LAST_PARK)
-        _log.info("no handler", extra={"fields": {"job_id": job.id, "type": job.type, "queue": job.queue, "worker": self._worker_id}})
+        _log.info("no handler", extra={"fields": {**job.log_facts(), "worker": self._worker_id, "delay": format_duration(delay)}})
         self._holdings.refuse(Release(lease=lease, delay=delay, unknown_type=True))

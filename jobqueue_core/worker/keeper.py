@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobqueue_core.broker import Consumer, RunningJob, WorkerInfo
+from jobqueue_core.broker import HEARTBEAT, Consumer, RunningJob, WorkerInfo
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
 from jobqueue_core.worker.executor import Executor
@@ -29,7 +29,8 @@ __all__ = ["Keeper"]
 
 _log = logging.getLogger("jobqueue.worker")
 _TICK: Final = 0.1
-_BEAT: Final = 5.0
+_BEAT_AGAIN: Final = 1.0
+"""When to beat again if the broker did not hear it: two missed beats would be taken for the worker's death."""
 _ASK: Final = 1.0
 """How often a running job's lease is renewed at least: the answer says whether somebody wants it cancelled."""
 _FORCE: Final = 1.0
@@ -59,7 +60,7 @@ class Keeper:
     is_silent: bool = False
     """Whether the broker did not answer when it was asked last."""
     _stopped: threading.Event = attrs.field(factory=threading.Event)
-    _beat_at: float = float("-inf")
+    _beat_due: float = float("-inf")
 
     def run(self) -> None:
         """Keep until :meth:`stop`."""
@@ -80,10 +81,14 @@ class Keeper:
         self._try(lambda: self._renew(held, now))
         self.holdings.trim()
         self._return_late(held, now)
-        if now - self._beat_at >= _BEAT:
-            self._beat_at = now
-            self._try(lambda: self._beat(active))
+        if now >= self._beat_due:
+            self._beat_due = now + _BEAT_AGAIN
+            self._try(lambda: self._beat(active, now))
         self.also(now)
+
+    def beat_soon(self) -> None:
+        """Beat at the next tick: there is news."""
+        self._beat_due = 0.0
 
     def end(self, run: Run, reason: StopReason, now: float) -> None:
         """Ask a running handler to end."""
@@ -105,11 +110,8 @@ class Keeper:
         if self.holdings.write_off(run, outcome):
             self.leaked += 1
             self.runner_of(run).replace()
-            job = run.lease.job
-            _log.error(
-                "handler does not end; its slot was replaced",
-                extra={"fields": {"job_id": job.id, "type": job.type, "run": job.run, "reason": run.context.stop_reason, "leaked": self.leaked}},
-            )
+            facts = {**self._facts(run), "reason": run.context.stop_reason, "leaked": self.leaked}
+            _log.error("handler does not end; its slot was replaced", extra={"fields": facts})
 
     def _pause(self) -> float:
         return max(0.005, min(_TICK, min((run.deadline for run in self.holdings.snapshot()), default=float("inf")) - monotonic()))
@@ -128,9 +130,13 @@ class Keeper:
             # Only at its deadline: a cancel that is of no use leaves a handler its time.
             self.write_off(run)
 
-    def _beat(self, active: list[Run]) -> bool:
+    def _beat(self, active: list[Run], now: float) -> bool:
         self.broker.beat(self.describe(_running(active)))
+        self._beat_due = now + HEARTBEAT.total_seconds()
         return True
+
+    def _facts(self, run: Run) -> dict[str, object]:
+        return {**run.lease.job.log_facts(), "worker": self.worker_id}
 
     def _report(self, active: list[Run]) -> bool:
         reports = [report for run in active if (report := collect_report(run)) is not None]
@@ -148,8 +154,7 @@ class Keeper:
         kept = [token for token in tokens if token not in answer.lost]
         self.holdings.renewed(kept, sent_at=now, valid_until=now + self.lease_for.total_seconds())
         for run in self.holdings.lost(answer.lost):
-            job = run.lease.job
-            _log.warning("lease lost while running", extra={"fields": {"job_id": job.id, "type": job.type, "run": job.run}})
+            _log.warning("lease lost while running", extra={"fields": self._facts(run)})
             self.end(run, "cancel", now)
         if answer.cancel_requested:
             for run in due:

@@ -38,7 +38,6 @@ class LoopWatch:
         run, place = self._loop.culprit()
         facts: dict[str, object] = {"seconds": round(silent, 1), "at": place}
         if run is not None:
-            job = run.lease.job
-            facts |= {"type": job.type, "job_id": job.id, "queue": job.queue, "run": job.run}
+            facts |= run.lease.job.log_facts()
         remedy = "nothing else in it can go on; use 'await', or a plain 'def' handler"
         _log.warning("event loop blocked: %s", remedy, extra={"fields": facts})

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from jobqueue_core._version import __version__
 from jobqueue_core.broker import RunningJob, TypeInfo, WorkerInfo
 from jobqueue_core.errors import BrokerError
+from jobqueue_core.histogram import Histogram
 from jobqueue_core.job import Priority
 from jobqueue_core.requests import DEFAULT_QUEUE
 
@@ -121,14 +122,18 @@ class Presence:
                 self._broker.leave(self._still.id)
         if self._observers.worker_down is not None:
             self._observers.worker_down(self.describe())
-        _log.info("worker down", extra={"fields": {"worker": self._still.id, **counts}})
+        wrong = {"observer_errors": self._observers.errors} if self._observers.errors else {}
+        _log.info("worker down", extra={"fields": {"worker": self._still.id, **counts, **wrong}})
 
 
 class Summary:
     """One line every ten seconds in which something ran."""
 
-    def __init__(self, worker_id: str, metrics: Metrics, counts: Mapping[str, int]) -> None:
+    def __init__(self, worker_id: str, metrics: Metrics, counts: Mapping[str, int], observers: Observers) -> None:
         self._worker_id = worker_id
+        self._observers = observers
+        self._errors = 0
+        self._durations = Histogram()
         self._metrics = metrics
         self._counts = counts
         self._at = monotonic()
@@ -142,14 +147,21 @@ class Summary:
             return
         counts, started = dict(self._counts), self._metrics.started
         fresh = {name: counts.get(name, 0) - self._before.get(name, 0) for name in ("completed", "failed", "dead")}
-        begun = started - self._started
-        self._at, self._before, self._started = now, counts, started
-        if not begun and not any(fresh.values()):
+        begun, errors = started - self._started, self._observers.errors - self._errors
+        self._at, self._before, self._started, self._errors = now, counts, started, self._observers.errors
+        if not begun and not any(fresh.values()) and not errors:
             return
-        p95 = max((value for one in self._metrics.durations.values() if (value := one.percentile(0.95)) is not None), default=0.0)
         rate = round(sum(fresh.values()) / elapsed, 1)
-        facts = {"worker": self._worker_id, "started": begun, **fresh, "rate": rate, "p95_ms": round(p95, 3)}
+        facts = {"worker": self._worker_id, "started": begun, **fresh, "rate": rate, "p95_ms": round(self._p95(), 3)}
+        if errors:
+            facts["observer_errors"] = errors
         _log.info("summary", extra={"fields": facts})
+
+    def _p95(self) -> float:
+        """In milliseconds, of the runs since it was last asked for."""
+        total, before = self._metrics.total(), self._durations.buckets
+        self._durations = total
+        return Histogram({bucket: count - before.get(bucket, 0) for bucket, count in total.buckets.items()}).percentile(0.95) or 0.0
 
 
 def _published(registry: Registry) -> tuple[TypeInfo, ...]:

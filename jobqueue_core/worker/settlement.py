@@ -199,12 +199,4 @@ def collect_report(run: Run) -> Report | None:
 
 def _facts(run: Run, seconds: float) -> dict[str, object]:
     job = run.lease.job
-    return {
-        "job_id": job.id,
-        "type": job.type,
-        "queue": job.queue,
-        "attempt": job.attempt,
-        "run": job.run,
-        "worker": job.worker_id,
-        "duration_ms": round(seconds * 1000, 3),
-    }
+    return {**job.log_facts(), "worker": job.worker_id, "duration_ms": round(seconds * 1000, 3)}

@@ -137,6 +137,7 @@ class Worker:
         )
         self._stop = Stop()
         self._recycle: str | None = None
+        self._broken: BaseException | None = None
         self._assemble(None if supervision is None else supervision.table)
 
     @classmethod
@@ -201,7 +202,7 @@ class Worker:
             How it ended: OK, ABANDONED when something did not end or could not be settled, AT_ONCE, or RECYCLE when it wants a fresh process.
 
         Raises:
-            Exception: What a handler module's lifespan raised, or what broke the event loop, with a note that says which.
+            Exception: What a handler module's lifespan raised, or what broke the event loop or a thread of the worker, with a note that says which.
         """
         if stop is not None:
             stop.listen(self._stop.request)
@@ -221,22 +222,21 @@ class Worker:
                 self._threads.start()
             self._presence.announce()
             chores, records = Stop(), Stop()
-            side = [threading.Thread(target=self._upkeep.run, args=(chores,), name="jobqueue-upkeep", daemon=True)]
+            side = [self._thread("jobqueue-upkeep", self._upkeep.run, chores)]
             if self._recorder is not None:
-                side.append(threading.Thread(target=self._recorder.run, args=(records,), name="jobqueue-recorder", daemon=True))
-            keeper = threading.Thread(target=self._keeper.run, name="jobqueue-keeper", daemon=True)
-            settler = threading.Thread(target=self._settler.run, name="jobqueue-settle", daemon=True)
-            lessee = threading.Thread(target=self._intake.run, args=(self._stop,), name="jobqueue-lease", daemon=True)
+                side.append(self._thread("jobqueue-recorder", self._recorder.run, records))
+            keeper = self._thread("jobqueue-keeper", self._keeper.run)
+            settler = self._thread("jobqueue-settle", self._settler.run)
+            lessee = self._thread("jobqueue-lease", self._intake.run, self._stop)
             for thread in (*side, keeper, settler, lessee):
                 thread.start()
             self._stop.wait()
             chores.request()
-            if self._loop.broken is not None:
-                # What runs in it will never end: as in a crash, jobs are counted and taken back. What has ended is settled.
+            if (broken := self._loop.broken or self._broken) is not None:
+                # As in a crash, jobs are counted and taken back. What has ended is settled.
                 self._settler.finish()
                 settler.join(_FLUSH)
-                self._loop.broken.add_note("the event loop broke; a handler may have closed its descriptors")
-                raise self._loop.broken
+                raise broken
             left = self._wind_down(lessee, settler)
             records.request()
             self._keeper.stop()
@@ -254,12 +254,26 @@ class Worker:
             return Exit.ABANDONED
         return Exit.RECYCLE if self._recycle else Exit.OK
 
+    def _thread(self, name: str, work: Callable[..., object], *arguments: object) -> threading.Thread:
+        """A thread without which the worker would only seem to work: if it breaks, so does the worker."""
+
+        def main() -> None:
+            try:
+                work(*arguments)
+            except BaseException as error:  # noqa: BLE001 - raised by run()
+                error.add_note(f"raised in the thread {name}")
+                self._broken = error
+                self._stop.request()
+
+        return threading.Thread(target=main, name=name, daemon=True)
+
     def _wind_down(self, lessee: threading.Thread, settler: threading.Thread) -> int:
         """Stop in the order of DESIGN R6 and R7; says how much was left behind: handlers that do not end, and jobs that could not be settled."""
         facts = {"worker": self.worker_id, "running": len(self._holdings.running), "reason": self._recycle or "told to"}
         _log.info("stopping", extra={"fields": facts})
         self._holdings.stop_starting()
         self._broker.interrupt()
+        self._keeper.beat_soon()
         grace = 0.0 if self._stop.level is StopLevel.AT_ONCE else self.options.shutdown_timeout.total_seconds()
         deadline = monotonic() + grace
         while self._holdings.running and monotonic() < deadline and not self._stop.wait(0.02, level=StopLevel.AT_ONCE):
@@ -342,7 +356,7 @@ class Worker:
             observers=self._observers,
         )
         self._settler = Settler(self._broker, self._holdings, worker_id=self.worker_id, observers=self._observers, due_in=self._upkeep.due_in)
-        self._summary = Summary(self.worker_id, self.metrics, self._settler.counts)
+        self._summary = Summary(self.worker_id, self.metrics, self._settler.counts, self._observers)
         self._keeper = Keeper(
             broker=self._broker,
             holdings=self._holdings,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from jobqueue_cli.probes import probe
 from jobqueue_cli.session import without_warnings
-from jobqueue_core.checks import Check, Finding
+from jobqueue_core.checks import Finding
 from jobqueue_core.errors import BrokerUnavailable, JobQueueError
 
 if TYPE_CHECKING:
     from jobqueue_cli.rendering import Columns
     from jobqueue_cli.session import Cli
     from jobqueue_core.app import App
+    from jobqueue_core.checks import Check
 
 __all__ = ["doctor"]
 
@@ -29,12 +30,18 @@ _COLUMNS: Final[Columns] = {
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
-@click.option("--worker", is_flag=True, help="Only look whether a worker of this host lives: for container health checks.")
+@click.option("--worker", is_flag=True, help="Only look whether the workers of this host beat and take jobs: a container's readiness.")
+@click.option(
+    "--live", is_flag=True, help="With --worker: only what a restart may mend, so a broker that is away is no error: a container's liveness."
+)
 @click.pass_obj
-def doctor(cli: Cli, *, fix: bool, worker: bool) -> None:
+def doctor(cli: Cli, *, fix: bool, worker: bool, live: bool) -> None:
     """Look for what is wrong, and what to do about it; exit 1 when something must be done."""
+    if live and not worker:
+        msg = "--live goes with --worker."
+        raise click.UsageError(msg)
     app = cli.app
-    checks = [Check(name="worker", run=_worker_here)] if worker else app.plugins.checks(app.settings)
+    checks = [probe(live=live)] if worker else app.plugins.checks(app.settings)
     with without_warnings():
         findings = [(check.name, finding) for check, found in _examine_all(checks, app, fix=fix) for finding in found]
     cli.show_list([_described(name, finding) for name, finding in findings], _COLUMNS)
@@ -81,18 +88,6 @@ def _examine(check: Check, app: App, *, fix: bool) -> list[Finding]:
         return [Finding(level="error", text=str(error))]
     except Exception as error:  # noqa: BLE001 - a third party's check: one that breaks is a finding
         return [Finding(level="error", text=f"the check itself broke: {type(error).__name__}: {error}")]
-
-
-def _worker_here(app: App, _fix: bool) -> list[Finding]:  # noqa: FBT001 - the signature of a check
-    host = socket.gethostname()
-    here = [one for one in app.operations.workers() if one.host == host]
-    if not here:
-        return [
-            Finding(
-                level="error", text=f"no worker of host {host} has said that it lives within the last 15 s", remedy="start one: jobqueue-run worker"
-            )
-        ]
-    return [Finding(level="ok", text=f"worker {one.name} lives (pid {one.pid}, {len(one.running)} of {one.concurrency} slots busy)") for one in here]
 
 
 def _described(name: str, finding: Finding) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def write_fields(fields: Mapping[str, Any], *, now: datetime) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in flat.items():
-        shown = f"{value} ({ago(value, now)})" if _is_time(value) else _text(value)
-        table.add_row(Text(name), Text(printable(shown)))
+        table.add_row(Text(name), Text(printable(_for_people(name, value, now))))
     _console().print(table)
 
 
@@ -159,6 +158,12 @@ def _text(value: object) -> str:
 
 def _aged(value: object, now: datetime) -> str:
     return ago(value, now) if isinstance(value, str) and _is_time(value) else _text(value)
+
+
+def _for_people(name: str, value: object, now: datetime) -> str:
+    if _is_time(value):
+        return f"{value} ({ago(str(value), now)})"
+    return f"{value:.0%}" if isinstance(value, float) and name == "progress.fraction" else _text(value)
 
 
 def _is_time(value: object) -> bool:

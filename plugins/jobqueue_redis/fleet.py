@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from jobqueue_core.broker import TypeInfo, WorkerInfo
+from jobqueue_core.broker import WORKER_SHOWN, TypeInfo, WorkerInfo
 
 from .steps import steps
 from .times import duration_us, from_us
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["beat", "leave", "prune", "types", "workers"]
 
-_WORKER_SHOWN: Final = timedelta(seconds=15)
 _WORKER_KEPT: Final = timedelta(hours=1)
 _TYPE_KEPT: Final = timedelta(days=1)
 _TYPES_A_SCRIPT: Final = 500
@@ -45,7 +44,7 @@ def leave(link: Link, worker_id: str) -> None:
 
 def workers(link: Link) -> list[WorkerInfo]:
     """See ``Inspection.workers``."""
-    flat = link.call("fleet", link.home, "workers", duration_us(_WORKER_SHOWN))
+    flat = link.call("fleet", link.home, "workers", duration_us(WORKER_SHOWN))
     found = [replace(_worker.decode(said), last_beat=from_us(int(beat_us))) for beat_us, said in zip(flat[::2], flat[1::2], strict=True)]
     return sorted(found, key=lambda worker: (worker.started_at, worker.id))
 

@@ -20,12 +20,10 @@ from .times import duration_us
 if TYPE_CHECKING:
     from jobqueue_core.attempt import DeadLetter
 
-__all__ = ["RATE_SLOTS", "TYPE_KEPT", "WORKER_SHOWN", "ClockWatch", "merge", "promote", "prune", "reclaim", "reclaim_worker"]
+__all__ = ["RATE_SLOTS", "TYPE_KEPT", "ClockWatch", "merge", "promote", "prune", "reclaim", "reclaim_worker"]
 
 RATE_SLOTS: Final = 30
 """How many rows of ``rates`` make the last five minutes."""
-WORKER_SHOWN: Final = timedelta(seconds=15)
-"""How long a worker is shown after it last beat."""
 WORKER_KEPT: Final = timedelta(hours=1)
 TYPE_KEPT: Final = timedelta(days=1)
 _JUMP: Final = 5.0

@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from jobqueue_core.attempt import LogLine
-from jobqueue_core.broker import JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
+from jobqueue_core.broker import WORKER_SHOWN, JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import Job, check_job_id
 
-from .chores import RATE_SLOTS, TYPE_KEPT, WORKER_SHOWN
+from .chores import RATE_SLOTS, TYPE_KEPT
 from .ledger import SLOT
 from .records import PRIORITIES, JobRow, rows_by_id, show
 from .statements import statement

@@ -5,8 +5,11 @@ Handlers note each start in a file opened with O_APPEND, so that no crash can hi
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +25,7 @@ from redis_scene import Scene
 from servers import Proxy, RedisServer
 
 from jobqueue_core import JobQueue, JobState
+from jobqueue_core.attempt import ExecutionState
 from jobqueue_redis.broker import RedisBroker
 
 _HANDLERS = """
@@ -71,11 +75,21 @@ class Rig:
     folder: Path
     queue: JobQueue
     processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+    environ: dict[str, str] = attrs.field(factory=dict)
+    """What processes that are started from now on have in their environment besides."""
+
+    def add_handlers(self, *modules: str) -> None:
+        """Install modules beside this file as handler packages too."""
+        site = self.folder / "site"
+        for module in modules:
+            shutil.copy(Path(__file__).with_name(f"{module}.py"), site)
+        with (site / "rig_handlers-1.0.dist-info" / "entry_points.txt").open("a") as file:
+            file.writelines(f"{module} = {module}\n" for module in modules)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``jobqueue-run`` in a process group of its own."""
         environ = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL", "JOBQUEUE_CONFIG")}
-        environ |= {"RIG_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(self.folder / "site")}
+        environ |= {"RIG_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(self.folder / "site"), **self.environ}
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "jobqueue_core.run", "-c", str(self.folder / "jobqueue.toml"), *arguments],
@@ -99,13 +113,27 @@ class Rig:
         lines = path.read_text().splitlines() if path.exists() else []
         return [(job, int(run), int(attempt), int(pid)) for job, run, attempt, pid in (line.split() for line in lines)]
 
+    def starts(self, job_id: str) -> int:
+        """How often a job's handler was started."""
+        return sum(1 for job, _, _, _ in self.runs() if job == job_id)
+
+    def notes(self, name: str) -> list[list[str]]:
+        """What handlers have noted elsewhere."""
+        path = self.folder / name
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def history(self, job_id: str) -> list[ExecutionState]:
+        """How a job's runs ended, as far as that is recorded."""
+        return [one.state for one in self.queue.operations.job_executions(job_id)]
+
     def states(self, ids: list[str]) -> Counter[JobState | None]:
         """How many of the jobs are in which state."""
         return Counter(job.state if job else None for at in range(0, len(ids), 500) for job in self.queue.broker.get(ids[at : at + 500]))
 
     def log(self) -> str:
         """What the processes have logged."""
-        return (self.folder / "log").read_text()
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
 
     def wait(self, condition: Callable[[], object], what: str, *, within: float = 60.0) -> None:
         """Wait until *condition* holds; fail with the end of the log if it does not."""
@@ -119,12 +147,55 @@ class Rig:
         """Whether every job has completed."""
         return self.states(ids) == {JobState.COMPLETED: len(ids)}
 
+    def stop(self, *processes: subprocess.Popen[bytes]) -> None:
+        """Stop processes as an operator does, one after the other; each must have been running until now, and end well."""
+        assert [process.poll() for process in processes] == [None] * len(processes), f"one has ended by itself\n{self.log()[-4000:]}"
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(20) for process in processes] == [0] * len(processes), self.log()[-4000:]
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGSTOP a process group, but not while it keeps others from writing: a whole machine does not stop with one of its processes.
+
+        That is of SQLite only: whoever is stopped in the middle of a transaction keeps the file locked.
+        """
+        for _ in range(20):
+            os.killpg(process.pid, signal.SIGSTOP)
+            if not self._is_locked():
+                return
+            os.killpg(process.pid, signal.SIGCONT)
+        pytest.fail("the database is always locked")
+
+    def _is_locked(self) -> bool:
+        path = self.folder / "jobqueue.db"
+        if not path.exists():
+            return False
+        with contextlib.closing(sqlite3.connect(path, timeout=0.5, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.execute("ROLLBACK")
+        return False
+
     def kill(self) -> None:
         """SIGKILL everything that was started."""
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+        for pid in self.left_behind():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def left_behind(self) -> list[int]:
+        """The processes that live and were started for this rig, by whomever: their environment says so."""
+        mark, found = f"RIG_RUNS={self.folder / 'runs'}\0".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,6 +1,9 @@
-"""Workers that are killed, stopped and doubled (FAULTS: F1, F3, W1, W4 to W6, W10, W15).
+"""Workers that are killed, stopped and doubled (FAULTS: F1, F3, W1, W4, W6, W15).
 
-Journeys run on each broker; what kills at random is here for the embedded one, and others have tests of their own.
+Journeys run on each broker; what kills at random is here for the embedded one, and others have tests of their own. The rows in full: W1 to W3, W13
+(suspended hosts) and W14 in test_worker_zombies.py, W4, W5, W11 and rolling restarts in test_worker_restarts.py, W7 and W8 in
+test_worker_endless_handlers.py, W9, W10 and W12 in test_worker_hostile_handlers.py, W13's clocks in test_worker_clocks.py, and what concerns handlers
+in processes of their own in test_handler_process_faults.py.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,19 +108,6 @@ def test_a_graceful_stop_loses_nothing_and_repeats_nothing(any_rig: Rig) -> None
     assert Counter(job for job, _, _, _ in any_rig.runs()) == dict.fromkeys(ids, 1)
 
 
-def test_jobs_longer_than_the_grace_are_given_back_without_an_attempt_and_start_elsewhere_at_once(any_rig: Rig) -> None:
-    ids = any_rig.enqueue(5, "rig.async", seconds=60)
-    process = any_rig.start("--set", "worker.shutdown_timeout=1s")
-    any_rig.wait(lambda: len(any_rig.runs()) == 5, "all jobs run")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(1 + 2 + 2) == 0
-    assert any_rig.states(ids) == {JobState.QUEUED: 5}
-
-    any_rig.start()
-    any_rig.wait(lambda: len(any_rig.runs()) == 10, "they start again", within=5)
-    assert {(run, attempt) for _, run, attempt, _ in any_rig.runs()[5:]} == {(2, 1)}
-
-
 def test_a_second_signal_gives_everything_back_at_once_and_exits_4(any_rig: Rig) -> None:
     ids = any_rig.enqueue(5, "rig.async", seconds=60)
     process = any_rig.start()
@@ -126,7 +117,8 @@ def test_a_second_signal_gives_everything_back_at_once_and_exits_4(any_rig: Rig)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 4
-    assert time.monotonic() - began < 4
+    # The two seconds that are promised, and one for a busy machine.
+    assert time.monotonic() - began < 3
     assert any_rig.states(ids) == {JobState.QUEUED: 5}
 
 
@@ -152,20 +144,6 @@ def test_children_stop_by_themselves_when_only_the_supervisor_is_killed(any_rig:
     assert states[JobState.COMPLETED] == len(any_rig.runs())
 
 
-def test_a_job_that_kills_its_worker_is_dead_after_max_crashes_and_its_neighbours_complete(any_rig: Rig) -> None:
-    killer = any_rig.queue.enqueue("rig.die", {"signal": int(signal.SIGSEGV)})
-    ids = any_rig.enqueue(40, seconds=0.02)
-    any_rig.start()
-    any_rig.wait(lambda: any_rig.all_completed(ids), "the neighbours complete")
-    any_rig.wait(lambda: any_rig.states([killer.id]) == {JobState.DEAD: 1}, "the killer is dead")
-
-    job = any_rig.queue.get(killer.id)
-    assert job is not None
-    assert (job.dead_reason, job.crashes, job.run) == ("worker_lost", 3, 3)
-    assert "SIGSEGV" in (job.last_error or "")
-    assert sum(1 for one, _, _, _ in any_rig.runs() if one == killer.id) == 3
-
-
 @pytest.mark.parametrize("content", [b"no database at all, but longer than a header of one would be" * 100, b""], ids=["garbage", "other"])
 def test_a_file_that_is_not_ours_is_refused_with_a_text_and_exit_2_and_left_as_it_is(rig: Rig, content: bytes) -> None:
     path = rig.folder / "foreign.db"
@@ -185,9 +163,24 @@ def test_a_file_that_is_not_ours_is_refused_with_a_text_and_exit_2_and_left_as_i
 
 def test_check_refuses_what_no_worker_can_run(rig: Rig) -> None:
     handlers = rig.folder / "site" / "rig_handlers.py"
-    handlers.write_text(handlers.read_text() + '\n@handler("rig.apart", isolation="process")\ndef apart(payload): ...\n')
+    handlers.write_text(handlers.read_text() + '\n@handler("rig.apart", isolation="async")\ndef apart(payload): ...\n')
     assert rig.start("--check").wait(20) == 2
-    assert "isolation 'process' is not available" in rig.log()
+    assert "isolation 'async' needs an 'async def'" in rig.log()
+
+
+def test_check_refuses_a_handler_that_another_process_could_not_find(rig: Rig) -> None:
+    handlers = rig.folder / "site" / "rig_handlers.py"
+    nested = """
+    def make():
+        @handler("rig.nested", isolation="process")
+        def nested(payload): ...
+        return nested
+    nested = make()
+    """
+    handlers.write_text(handlers.read_text() + dedent(nested))
+    assert rig.start("--check").wait(20) == 2
+    assert "rig.nested" in rig.log()
+    assert "Traceback" not in rig.log()
 
 
 def _group_lives(group: int) -> bool:

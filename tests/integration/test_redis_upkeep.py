@@ -148,11 +148,11 @@ def age(client: Redis, zset: str, name: str, by: timedelta) -> None:
     client.zincrby(zset, -by // timedelta(microseconds=1), name)
 
 
-def test_a_worker_that_is_silent_for_fifteen_seconds_is_not_shown_and_after_an_hour_forgotten(
+def test_a_worker_that_is_silent_for_two_heartbeats_is_not_shown_and_after_an_hour_forgotten(
     broker: RedisBroker, redis_client: Redis, key: Key
 ) -> None:
     broker.beat(worker_info("worker-1"))
-    age(redis_client, key("workers:beats"), "worker-1", 14 * _SECOND)
+    age(redis_client, key("workers:beats"), "worker-1", 9 * _SECOND)
     assert [worker.id for worker in broker.workers()] == ["worker-1"]
     age(redis_client, key("workers:beats"), "worker-1", _SECOND)
     assert broker.workers() == []

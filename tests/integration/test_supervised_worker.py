@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cgroups import small_cgroup
 
 from jobqueue_core import JobQueue
 
@@ -29,6 +30,10 @@ def mark(name, job):
 def crash(payload, ctx: "JobContext"):
     mark("crash.started", ctx.job)
     os._exit(0)
+
+@handler("hungry")
+def hungry(payload, ctx: "JobContext"):
+    bytearray(payload)
 
 @handler("quick")
 def quick(payload, ctx: "JobContext"):
@@ -81,6 +86,27 @@ def test_a_job_that_kills_its_worker_dies_after_max_crashes_and_its_neighbours_a
     assert [line["job_id"] for line in command.wait_for(lambda: command.events("worker_lost"), "the line")] == [bad.id]
     command.process.send_signal(TERM)
     assert command.exit_status() == 0
+
+
+CONFINED = """
+import os, runpy, sys
+open({procs!r}, "w").write(str(os.getpid()))
+sys.argv = ["jobqueue-run", "-c", "jobqueue.toml", *sys.argv[1:]]
+runpy.run_module("jobqueue_core.run", run_name="__main__")
+"""
+
+
+def test_a_job_that_takes_more_memory_than_there_is_says_so_in_the_end(start: Start, shop: Path, queue: JobQueue) -> None:
+    with small_cgroup(400 << 20) as cgroup:
+        job = queue.enqueue("hungry", 1 << 30)
+        command = start("worker", command=("-c", CONFINED.format(procs=str(cgroup / "cgroup.procs"))))
+
+        dead = command.wait_for(lambda: found if (found := queue.get(job.id)).state == "dead" else None, "its death")
+        command.process.send_signal(TERM)
+        assert command.exit_status() == 0
+
+    assert (dead.dead_reason, dead.crashes, dead.last_error) == ("worker_lost", 3, "worker lost: killed by SIGKILL: out of memory")
+    assert {line["reason"] for line in command.events("process died")} == {"killed by SIGKILL: out of memory"}
 
 
 def test_what_runs_is_finished_within_the_grace(start: Start, shop: Path, queue: JobQueue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from jobqueue_cli.plugin import jobqueue_commands
 from jobqueue_cli.root import Root
 from jobqueue_cli.session import Cli
 from jobqueue_core.app import App
+from jobqueue_core.broker import RunningJob
 from jobqueue_core.errors import BrokerUnavailable, StorageUnavailable
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.testing.factories import completed, died, log_line, report, worker_info
@@ -353,6 +354,29 @@ def test_executions_are_listed_and_filtered(answer: Callable[..., Any], app: App
 def test_workers_are_listed(answer: Callable[..., Any], app: App) -> None:
     app.broker.beat(worker_info("w-1", host="h"))
     assert [(one["id"], one["host"]) for one in answer("workers")] == [("w-1", "h")]
+
+
+def running(*types: str) -> tuple[RunningJob, ...]:
+    """Jobs that run, each for a minute less than the one before."""
+    start = datetime(2026, 11, 24, 10, tzinfo=UTC)
+    return tuple(RunningJob(f"job-{number}", name, start + number * timedelta(minutes=1)) for number, name in enumerate(types))
+
+
+def test_a_workers_row_says_what_it_runs_and_stays_a_line_however_many(run: Run, app: App) -> None:
+    app.broker.beat(worker_info("w-1", running=running("report", *["mail"] * 400, "sum", "fetch", "scan"), concurrency=500))
+    app.broker.beat(worker_info("w-2"))
+    busy, idle = (line.split("\t") for line in run("workers").stdout.splitlines())
+    assert busy[5:8] == ["404/500", "report, mail x400, sum, 2 more types", "2026-11-24T10:00:00Z"]
+    assert idle[5:8] == ["0/10", "-", "-"]
+
+
+def test_the_running_jobs_of_all_workers_are_listed_the_longest_first(run: Run, answer: Callable[..., Any], app: App) -> None:
+    first, second, third = running("a", "b", "c")
+    app.broker.beat(worker_info("w-1", host="h1", running=(third, first)))
+    app.broker.beat(worker_info("w-2", host="h2", running=(second,)))
+    rows = answer("workers", "--running")
+    assert [" ".join(row[name] for name in ("job_id", "worker_id", "host")) for row in rows] == ["job-0 w-1 h1", "job-1 w-2 h2", "job-2 w-1 h1"]
+    assert run("workers", "--running").stdout.splitlines()[0].split("\t")[:5] == ["2026-11-24T10:00:00Z", "job-0", "a", "mill", "h1"]
 
 
 def test_statistics_are_those_of_the_operations(answer: Callable[..., Any], app: App) -> None:

@@ -196,13 +196,60 @@ def test_a_check_of_another_plugin_is_told_whether_to_fix(findings: Any, app: Ap
     assert findings(*(["--fix"] if fix else []))["outside"][0]["fixed"] is fix
 
 
-@pytest.mark.parametrize(("host", "status"), [(None, 1), ("another-host", 1), (socket.gethostname(), 0)], ids=["none", "elsewhere", "here"])
-def test_worker_succeeds_only_when_a_worker_of_this_host_lives(run: Run, app: App, host: str | None, status: int) -> None:
+HERE = socket.gethostname()
+PROBES = pytest.mark.parametrize("words", [("--worker",), ("--worker", "--live")], ids=["ready", "live"])
+
+
+@PROBES
+@pytest.mark.parametrize(("host", "status"), [(None, 1), ("another-host", 1), (HERE, 0)], ids=["none", "elsewhere", "here"])
+def test_a_probe_succeeds_only_when_a_worker_of_this_host_lives(run: Run, app: App, words: tuple[str, ...], host: str | None, status: int) -> None:
     if host is not None:
         app.broker.beat(worker_info(host=host))
-    result = run("--worker")
+    result = run(*words)
     assert result.exit_code == status
-    assert [one["check"] for one in json.loads(result.stdout)] == ["worker"]
+    assert {one["check"] for one in json.loads(result.stdout)} == {"worker"}
+
+
+@PROBES
+def test_a_probe_wants_as_many_workers_as_processes_are_configured(findings: Any, app: App, words: tuple[str, ...]) -> None:
+    app.settings = attrs.evolve(app.settings, worker=attrs.evolve(app.settings.worker, processes=3))
+    for number in (1, 2):
+        app.broker.beat(worker_info(f"w-{number}", host=HERE))
+    texts = [one["text"] for one in findings(*words)["worker"] if one["level"] == "error"]
+    assert len(texts) == 1
+    assert f"only 2 of the 3 workers of host {HERE}" in texts[0]
+    app.broker.beat(worker_info("w-3", host=HERE))
+    assert {one["level"] for one in findings(*words)["worker"]} == {"ok"}
+
+
+def test_a_worker_that_is_stopping_is_not_ready_but_alive(run: Run, app: App) -> None:
+    app.broker.beat(worker_info(host=HERE, stopping=True))
+    assert (run("--worker").exit_code, run("--worker", "--live").exit_code) == (1, 0)
+
+
+def test_a_broker_that_is_away_makes_workers_not_ready_but_is_no_reason_to_kill_them(
+    findings: Any, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise BrokerUnavailable("no answer from redis://h", maybe_accepted=False)
+
+    monkeypatch.setattr(app.broker, "workers", away)
+    assert [one["level"] for one in findings("--worker")["worker"]] == ["error"]
+    (finding,) = findings("--worker", "--live")["worker"]
+    assert (finding["level"], finding["text"]) == ("warning", "whether workers live cannot be told: no answer from redis://h")
+
+
+@PROBES
+def test_a_probe_opens_no_storage_and_imports_no_handler(run: Run, app: App, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    app.broker.beat(worker_info(host=HERE))
+    for part in ("storage", "registry"):
+        monkeypatch.setattr(App, part, property(lambda _self: pytest.fail("is of no concern")))
+    assert run(*words).exit_code == 0
+
+
+def test_live_without_worker_is_wrong_usage(run: Run) -> None:
+    result = run("--live")
+    assert (result.exit_code, "--worker" in result.stderr) == (2, True)
 
 
 def test_the_built_in_checks_are_offered_by_the_hook(app: App) -> None:

@@ -70,6 +70,12 @@ def test_a_terminal_shows_a_time_and_its_age(monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr().out.split(maxsplit=1)[1].strip() == "2026-11-24T11:57:00.250000Z (3m ago)"
 
 
+def test_a_terminal_shows_progress_as_a_share(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    sit_at_a_terminal(monkeypatch)
+    write_fields({"progress": {"fraction": 0.25, "message": "a quarter"}}, now=NOON)
+    assert [line.split(maxsplit=1)[1].strip() for line in capsys.readouterr().out.splitlines()] == ["25%", "a quarter"]
+
+
 def test_json_is_one_document_and_keeps_letters_readable(capsys: pytest.CaptureFixture[str]) -> None:
     write_json([JOB])
     out = capsys.readouterr().out

@@ -6,13 +6,19 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from logging.config import dictConfig
+from logging.handlers import MemoryHandler, QueueHandler, QueueListener
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
 import pytest
 
-from jobqueue_core.logs import ConsoleFormatter, JsonFormatter, configure
+from jobqueue_core import Job, JobContext, JobState, Priority
+from jobqueue_core.context import current_run
+from jobqueue_core.logs import ConsoleFormatter, JobContextFilter, JsonFormatter, configure
 from jobqueue_core.settings.sections import LogSection
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -21,6 +27,32 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+FACTS = ("job_id", "type", "queue", "attempt", "run")
+PING = {"job_id": "j1", "type": "ping", "queue": "mail", "attempt": 3, "run": 5}
+
+
+@contextmanager
+def inside_a_run(job_id: str = "j1") -> Iterator[JobContext]:
+    """As a handler is called."""
+    job = Job(
+        id=job_id,
+        type="ping",
+        payload_json=b'"secret"',
+        queue="mail",
+        priority=Priority.MEDIUM,
+        state=JobState.PROCESSING,
+        created_at=datetime(2026, 3, 1, tzinfo=UTC),
+        retry_count=2,
+        run=5,
+    )
+    context = JobContext(job)
+    token = current_run.set(context)
+    try:
+        yield context
+    finally:
+        current_run.reset(token)
 
 
 def record(
@@ -195,3 +227,117 @@ class TestConfigure:
             thread.join()
 
         assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["x" * 200] * 400
+
+
+class TestRunOfALine:
+    """A real worker's are in test_log_context.py."""
+
+    def test_both_formats_show_the_run_and_never_the_payload(self) -> None:
+        with inside_a_run():
+            line = as_json(record("sent", name="shop.mail"))
+            text = ConsoleFormatter().format(record("sent", name="shop.mail"))
+
+        assert {name: line[name] for name in FACTS} == PING
+        assert text.endswith("sent job_id=j1 type=ping queue=mail attempt=3 run=5")
+        assert "secret" not in str(line) + text
+
+    def test_outside_of_runs_and_after_the_end_of_one_nothing_is_shown(self) -> None:
+        outside = as_json(record())
+        with inside_a_run() as context:
+            context.ended = True
+            after = as_json(record())
+
+        assert outside == after
+        assert not set(FACTS) & set(outside)
+
+    def test_a_records_own_fields_count_for_more(self) -> None:
+        with inside_a_run():
+            line = as_json(record(fields={"run": 6, "rows": 10}))
+
+        assert {name: line[name] for name in (*FACTS, "rows")} == {**PING, "run": 6, "rows": 10}
+
+    def test_a_line_about_another_job_gets_nothing_of_the_run_it_was_logged_in(self) -> None:
+        with inside_a_run():
+            line = as_json(record("enqueued", fields={"job_id": "j2", "type": "pong"}))
+
+        assert {name: line.get(name) for name in FACTS} == {"job_id": "j2", "type": "pong", "queue": None, "attempt": None, "run": None}
+
+
+@contextmanager
+def logging_to(handler: logging.Handler) -> Iterator[logging.Logger]:
+    logger = logging.Logger("shop.mail")  # noqa: LOG001 - nobody else's, and gone with the test
+    logger.addHandler(handler)
+    yield logger
+    handler.close()
+
+
+class TestFilter:
+    def test_it_lets_formatters_that_know_nothing_of_jobs_show_the_run(self) -> None:
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(message)s %(job_id)s %(type)s %(queue)s %(attempt)s %(run)s"))
+        handler.addFilter(JobContextFilter(outside="-"))
+        with logging_to(handler) as logger:
+            logger.info("before")
+            with inside_a_run():
+                logger.info("in")
+                logger.info("own", extra={"run": 6, "fields": {"attempt": 4}})
+            logger.info("dead", extra={"fields": {"job_id": "j2", "type": "pong"}})
+
+        assert stream.getvalue().splitlines() == ["before - - - - -", "in j1 ping mail 3 5", "own j1 ping mail 4 6", "dead j2 pong - - -"]
+
+    def test_it_can_be_named_in_a_logging_configuration(self, capsys: pytest.CaptureFixture[str]) -> None:
+        try:
+            dictConfig(
+                {
+                    "version": 1,
+                    "disable_existing_loggers": False,
+                    "filters": {"job": {"()": "jobqueue_core.logs.JobContextFilter"}},
+                    "formatters": {"plain": {"format": "%(message)s job=%(job_id)s"}},
+                    "handlers": {"out": {"class": "logging.StreamHandler", "filters": ["job"], "formatter": "plain"}},
+                    "loggers": {"shop.configured": {"handlers": ["out"], "propagate": False, "level": "INFO"}},
+                }
+            )
+            with inside_a_run():
+                logging.getLogger("shop.configured").info("sent")
+            logging.getLogger("shop.configured").info("idle")
+        finally:
+            logging.getLogger("shop.configured").handlers.clear()
+
+        assert capsys.readouterr().err.splitlines() == ["sent job=j1", "idle job=None"]
+
+    def test_behind_a_queue_the_run_is_the_one_that_logged(self) -> None:
+        stream = io.StringIO()
+        target = logging.StreamHandler(stream)
+        target.setFormatter(JsonFormatter())
+        records: SimpleQueue[Any] = SimpleQueue()
+        handler = QueueHandler(records)
+        handler.addFilter(JobContextFilter())
+        listener = QueueListener(records, target)
+        with logging_to(handler) as logger:
+            with inside_a_run():
+                logger.info("sent")
+            logger.info("idle")
+            listener.start()
+            listener.stop()
+
+        sent, idle = map(json.loads, stream.getvalue().splitlines())
+        assert {name: sent[name] for name in FACTS} == PING
+        assert not set(FACTS) & set(idle)
+
+    def test_what_is_kept_and_written_during_another_run_keeps_its_own(self) -> None:
+        stream = io.StringIO()
+        target = logging.StreamHandler(stream)
+        target.setFormatter(JsonFormatter())
+        handler = MemoryHandler(100, target=target)
+        handler.addFilter(JobContextFilter())
+        with logging_to(handler) as logger:
+            logger.info("idle")
+            with inside_a_run("j1"):
+                logger.info("sent")
+            with inside_a_run("j2"):
+                handler.flush()
+
+        idle, sent = map(json.loads, stream.getvalue().splitlines())
+        assert not set(FACTS) & set(idle)
+        assert sent["job_id"] == "j1"

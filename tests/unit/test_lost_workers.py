@@ -10,6 +10,7 @@ import pytest
 
 from jobqueue_core.broker import Reclaimed
 from jobqueue_core.errors import BrokerUnavailable, PluginError
+from jobqueue_core.observers import Observers
 from jobqueue_core.supervision.lostworkers import LostWorker, LostWorkers
 from jobqueue_core.testing.factories import dead_letter
 
@@ -42,7 +43,7 @@ class FakeApp:
 
 
 def take_back(app: Any, *, lease: timedelta = timedelta(minutes=1)) -> None:
-    lost = LostWorkers(lambda: app, lease=lease, max_crashes=3)
+    lost = LostWorkers(lambda: app, observers=Observers, lease=lease, max_crashes=3)
     lost.take_back(WORKER)
     lost.join(20.0)
 

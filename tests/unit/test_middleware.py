@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 
-from jobqueue_core import Job, JobContext, JobState, Priority, handler
-from jobqueue_core.attempt import Completed, Dead, Outcome, Retrying
+from jobqueue_core import Discard, Job, JobContext, JobState, Priority, Retry, Snooze, handler
+from jobqueue_core.attempt import Completed, Dead, Outcome, Retrying, Snoozed
 from jobqueue_core.handlers import inspect_handler
-from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
+from jobqueue_core.histogram import Histogram
+from jobqueue_core.job import DeadReason
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs, misfit, name_of
 from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
 
 JOB = Job(
@@ -132,6 +139,33 @@ def test_a_layer_that_raises_fails_the_run(function: Callable[..., Any]) -> None
 
 
 @both
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Snooze("5s"), Snoozed(delay=timedelta(seconds=5))),
+        (Discard("unwanted"), Dead(reason=DeadReason.DISCARDED, error="Discard: unwanted")),
+        (Retry("busy", delay="7s"), Retrying(delay=timedelta(seconds=7), error="Retry: busy")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_may_ask_for_what_a_handler_may_ask_for(function: Callable[..., Any], error: Exception, outcome: Any) -> None:
+    async def ask(ctx: JobContext, call_next: Next) -> object:
+        raise error
+
+    asked = run(function, ask)
+    assert asked == (outcome if isinstance(outcome, Snoozed) else attrs.evolve(outcome, traceback=asked.traceback))  # type: ignore[union-attr]
+
+
+@both
+def test_a_layer_may_give_the_handler_another_payload(function: Callable[..., Any]) -> None:
+    async def decrypt(ctx: JobContext, call_next: Next) -> object:
+        ctx.payload = {"n": 2}
+        return await call_next(ctx)
+
+    assert run(function, decrypt) == Completed(result_json=b'{"n":2}')
+
+
+@both
 def test_a_layer_that_is_a_plain_function_may_hand_on_or_raise(function: Callable[..., Any]) -> None:
     def hand_on(ctx: JobContext, call_next: Next) -> Awaitable[object]:
         return call_next(ctx)
@@ -211,6 +245,55 @@ def test_a_layer_that_needs_the_event_loop_round_a_plain_def_handler_fails_that_
     assert isinstance(run(function, sleep), Completed if function is waiting else Retrying)
 
 
+# Before anything runs -------------------------------------------------------------------------------------------------------------------
+
+
+async def good(ctx: JobContext, call_next: Next) -> object:
+    return await call_next(ctx)
+
+
+async def tagged(tag: str, ctx: JobContext, call_next: Next) -> object:
+    return await call_next(ctx)
+
+
+class Layer:
+    async def __call__(self, ctx: JobContext, call_next: Next) -> object:
+        return await call_next(ctx)
+
+    async def method(self, ctx: JobContext, call_next: Next) -> object:
+        return await call_next(ctx)
+
+
+@functools.wraps(good)
+def wrapped(*arguments: Any) -> Any:
+    return good(*arguments)
+
+
+RIGHT = [good, functools.partial(tagged, "x"), functools.partial(functools.partial(tagged), "x"), Layer(), Layer().method, wrapped]
+
+
+@pytest.mark.parametrize("middleware", [*RIGHT, functools.partial(Layer())], ids=name_of)
+def test_what_can_be_called_as_a_middleware_is_one(middleware: Middleware) -> None:
+    assert misfit(middleware) is None
+    assert run(plain, middleware) == run(waiting, middleware) == Completed(result_json=b'{"n":1}')
+
+
+@pytest.mark.parametrize(
+    ("middleware", "cause"),
+    [
+        (plain, "middleware 'plain' is not asynchronous: write 'async def plain(ctx, call_next)' and 'return await call_next(ctx)'"),
+        (waiting, "middleware 'waiting' takes (payload: 'Any') -> 'Any', and is called with (ctx, call_next)"),
+        (functools.partial(good, 1), "middleware 'good' takes (call_next: 'Next') -> 'object', and is called with (ctx, call_next)"),
+        (Layer, "<class 'test_middleware.Layer'> is no middleware"),
+        (None, "None is no middleware"),
+    ],
+)
+def test_what_cannot_be_is_told_without_being_called(middleware: Any, cause: str) -> None:
+    found = misfit(middleware)
+    assert found is not None
+    assert found.replace("tests.unit.", "").startswith(cause)
+
+
 # The bundled ones ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -228,16 +311,38 @@ def test_metrics_count_what_raised_and_let_it_through(function: Callable[..., An
     assert (metrics.started, metrics.raised, metrics.durations["t"].count) == (1, 1, 1)
 
 
+def test_the_total_of_all_types_can_be_asked_while_new_ones_are_measured() -> None:
+    metrics = Metrics()
+    stop = threading.Event()
+
+    def measure() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            metrics.durations[f"type {number % 1000}"] = Histogram({number % 270: 1})
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=measure)
+    thread.start()
+    try:
+        counts = [metrics.total().count for _ in range(200)]
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert counts == sorted(counts)
+    assert metrics.total().count == len(metrics.durations)
+
+
 @both
-def test_starts_and_completions_are_logged_at_debug_without_the_payload(function: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_starts_are_logged_at_debug_without_the_payload(function: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    """How runs end is logged when that is settled: see integration/test_worker_logs.py."""
     with caplog.at_level(logging.DEBUG, logger="jobqueue.worker"):
-        run(function, log_runs)
-    assert [record.getMessage() for record in caplog.records if record.name == "jobqueue.worker"] == ["started", "completed"]
-    for record in caplog.records:
-        if record.name == "jobqueue.worker":
-            fields: dict[str, object] = record.__dict__["fields"]
-            assert {"job_id", "type", "queue", "attempt", "run", "worker"} <= set(fields)
-            assert "payload" not in fields
+        assert isinstance(run(function, log_runs), Completed)
+    (record,) = [record for record in caplog.records if record.name == "jobqueue.worker"]
+    assert (record.getMessage(), record.levelno) == ("started", logging.DEBUG)
+    assert record.__dict__["fields"] == {"job_id": JOB.id, "type": "t", "queue": "default", "attempt": 1, "run": 1, "worker": "worker-1"}
 
 
 def test_a_payload_that_does_not_fit_reaches_no_middleware() -> None:

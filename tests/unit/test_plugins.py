@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from jobqueue_core import ConfigError, PluginError, handler, hookimpl, hookspecs
+from jobqueue_core.app import App
 from jobqueue_core.broker import PROTOCOL, BrokerPlugin
 from jobqueue_core.checks import Check
 from jobqueue_core.observers import Observer
@@ -24,6 +25,7 @@ from jobqueue_core.service import CommandPlugin, ServicePlugin
 from jobqueue_core.settings import Settings, load_settings
 from jobqueue_core.settings.sections import BrokerSection, RunSection, StorageSection
 from jobqueue_core.storage import StoragePlugin
+from jobqueue_core.testing import Harness
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings()
@@ -77,7 +79,7 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
     yield install
     for module in modules:
-        monkeypatch.delitem(sys.modules, module, raising=False)
+        sys.modules.pop(module, None)
 
 
 BROKER_MODULE = """
@@ -183,8 +185,7 @@ ANSWERS = {
 def ask_all(plugins: Plugins) -> None:
     for ask in (plugins.brokers, plugins.storages, plugins.services, plugins.commands, plugins.sections, plugins.handler_modules):
         ask()
-    for ask_with in (plugins.middleware, plugins.observers, plugins.checks):
-        ask_with(SETTINGS)
+    plugins.probe(SETTINGS)
 
 
 @pytest.mark.parametrize(("hook", "expected"), ANSWERS.items())
@@ -324,28 +325,155 @@ async def third(ctx: Any, call_next: Any) -> object:
     return await call_next(ctx)
 
 
-def plugins_middleware(plugins: Plugins) -> list[Any]:
-    return [one for one in plugins.middleware(SETTINGS) if one in (outer, inner, third)]
-
-
 def test_middleware_comes_in_the_order_of_the_plugins_names_unless_it_asks_otherwise() -> None:
     a, b = plugin(jobqueue_middleware=lambda: [outer, third]), plugin(jobqueue_middleware=lambda: [inner])
-    assert plugins_middleware(load(b=b, a=a)) == [outer, third, inner]
+    assert load(b=b, a=a).middleware(SETTINGS) == [outer, third, inner]
     first = FakePlugin(jobqueue_middleware=hookimpl(tryfirst=True)(lambda: [inner]))
-    assert plugins_middleware(load(a=a, b=first)) == [inner, outer, third]
+    assert load(a=a, b=first).middleware(SETTINGS) == [inner, outer, third]
 
 
-def test_the_middleware_of_the_core_is_outside_of_the_plugins() -> None:
-    asked = load(a=plugin(jobqueue_middleware=lambda: [outer])).middleware(SETTINGS)
-    assert asked[-1] is outer
+def layer(name: str) -> Callable[..., object]:
+    async def wrap(ctx: Any, call_next: Any) -> object:
+        return await call_next(ctx)
+
+    wrap.__name__ = name
+    return wrap
+
+
+@pytest.mark.parametrize("installed", ["abcdef", "fedcba", "dacfbe"])
+def test_the_order_of_middleware_does_not_depend_on_the_order_of_installation(installed: str) -> None:
+    """Of several that want to be first, or last, the names decide as among the others."""
+    wishes = {"c": {"tryfirst": True}, "e": {"tryfirst": True}, "a": {"trylast": True}, "d": {"trylast": True}}
+    plugins = load(**{name: FakePlugin(jobqueue_middleware=hookimpl(**wishes.get(name, {}))(lambda name=name: [layer(name)])) for name in installed})
+    assert [one.__name__ for one in plugins.middleware(SETTINGS)] == ["c", "e", "b", "f", "a", "d"]
 
 
 def test_middleware_is_disabled_by_plugin_or_one_by_one() -> None:
     plugins = load(a=plugin(jobqueue_middleware=lambda: [outer, third]), b=plugin(jobqueue_middleware=lambda: [inner]))
     assert plugins.disable(["a.third"]) == []
-    assert plugins_middleware(plugins) == [outer, inner]
+    assert plugins.middleware(SETTINGS) == [outer, inner]
     plugins.disable(["a"])
-    assert plugins_middleware(plugins) == [inner]
+    assert plugins.middleware(SETTINGS) == [inner]
+
+
+def test_what_is_disabled_is_not_even_asked() -> None:
+    asked: list[str] = []
+
+    def offer(what: str) -> Callable[[], list[object]]:
+        def hook() -> list[object]:
+            asked.append(what)
+            return []
+
+        return hook
+
+    hooks = ("jobqueue_middleware", "jobqueue_observers", "jobqueue_checks")
+    plugins = load(a=plugin(**{hook: offer(hook) for hook in hooks}))
+    plugins.disable(["a"])
+    ask_all(plugins)
+    plugins.middleware(SETTINGS)
+    assert asked == []
+
+
+def test_a_middleware_that_is_disabled_by_a_name_nobody_has_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = load(a=plugin(jobqueue_middleware=lambda: [outer]), b=plugin(jobqueue_middleware=lambda: [inner]))
+    plugins.disable(["a.outer", "a.oter", "b", "b.inner"])
+    assert plugins.middleware(SETTINGS) == []
+    assert [record.getMessage() for record in caplog.records] == ["[plugins] disable: plugin 'a' offers no middleware 'a.oter'"]
+
+
+def test_a_plugin_whose_name_has_a_dot_is_disabled_like_any_other() -> None:
+    plugins = load(**{"a.b": plugin(jobqueue_middleware=lambda: [outer, third])})
+    assert plugins.disable(["a.b.third"]) == []
+    assert plugins.middleware(SETTINGS) == [outer]
+
+
+MIDDLEWARE_MODULE = """
+    from jobqueue_core import hookimpl
+
+    {code}
+
+    @hookimpl
+    def jobqueue_middleware():
+        return [tenant]
+"""
+MISFITS = {
+    "def tenant(ctx, call_next): return call_next(ctx)": (
+        "middleware 'tenant' is not asynchronous: write 'async def tenant(ctx, call_next)' and 'return await call_next(ctx)'"
+    ),
+    "async def tenant(ctx): ...": "middleware 'tenant' takes (ctx), and is called with (ctx, call_next)",
+    "async def tenant(ctx, call_next, *, tag): ...": "middleware 'tenant' takes (ctx, call_next, *, tag), and is called with (ctx, call_next)",
+    "async def tenant(ctx, call_next): yield": "middleware 'tenant' yields: it is to 'return await call_next(ctx)'",
+    "class tenant: ...": (
+        "<class 'acme_queue_plugin.tenant'> is no middleware: that is an async function of (ctx, call_next), or an object whose __call__ is one"
+    ),
+    "tenant = 3": "hook jobqueue_middleware must return functions, and returned 3",
+}
+
+
+@pytest.mark.parametrize("code", MISFITS)
+def test_a_middleware_that_cannot_be_called_as_one_is_named_when_a_worker_is_assembled(distribution: Callable[..., None], code: str) -> None:
+    distribution("acme-queue", "acme_queue_plugin", MIDDLEWARE_MODULE.format(code=code), entry="acme")
+    app = App(SETTINGS, Plugins.load())
+    with pytest.raises(PluginError) as caught:
+        app.middleware()
+    assert str(caught.value) == f"plugin 'acme' (from acme-queue 1.2): {MISFITS[code]}"
+    assert (caught.value.plugin, caught.value.distribution) == ("acme", "acme-queue 1.2")
+
+
+def test_a_middleware_hook_that_raises_keeps_a_worker_from_being_assembled_and_the_cause_is_kept() -> None:
+    plugins = load(acme=plugin(jobqueue_middleware=lambda: {}["x"]))
+    with pytest.raises(PluginError, match=r"plugin 'acme': hook jobqueue_middleware raised KeyError: 'x'") as caught:
+        plugins.middleware(SETTINGS)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("disable", ["acme", "acme.tenant"])
+def test_a_middleware_that_is_wrong_can_be_disabled(distribution: Callable[..., None], disable: str) -> None:
+    distribution("acme-queue", "acme_queue_plugin", MIDDLEWARE_MODULE.format(code="async def tenant(ctx): ..."), entry="acme")
+    plugins = Plugins.load(disable=[disable])
+    assert [one for one in plugins.middleware(SETTINGS) if one.__module__ == "acme_queue_plugin"] == []
+    assert [fault for fault in plugins.faults if fault.origin.name == "acme"] == []
+
+
+def test_a_hook_that_has_raised_once_is_at_fault_no_longer_when_it_answers() -> None:
+    answers = iter([None, [outer]])
+    plugins = load(acme=plugin(jobqueue_middleware=lambda: list(next(answers))))
+    with pytest.raises(PluginError):
+        plugins.middleware(SETTINGS)
+    assert plugins.middleware(SETTINGS) == [outer]
+    assert plugins.faults == ()
+
+
+def test_installed_middleware_runs_in_the_order_that_the_inventory_shows(distribution: Callable[..., None]) -> None:
+    module = """
+        from jobqueue_core import hookimpl
+
+        async def {name}(ctx, call_next):
+            ctx.payload.append("{name}.{name}")
+            return await call_next(ctx)
+
+        class Last:
+            async def __call__(self, ctx, call_next):
+                ctx.payload.append("{name}.Last")
+                return await call_next(ctx)
+
+        @hookimpl({wish})
+        def jobqueue_middleware():
+            return [{name}, Last()]
+    """
+
+    @handler("acme.order")
+    def order(payload: list[str]) -> list[str]:
+        return payload
+
+    for name, wish in (("zeta", "tryfirst=True"), ("alpha", "trylast=True"), ("mid", ""), ("beta", "")):
+        distribution(f"acme-{name}", f"acme_{name}_plugin", module.format(name=name, wish=wish), entry=name)
+    plugins = Plugins.load(disable=["beta.Last"])
+    with Harness([order], middleware=plugins.middleware(SETTINGS)) as harness:
+        called = harness.run("acme.order", []).result
+    shown = {offer for info in inventory(plugins, SETTINGS) for offer in info.offers if offer.startswith("middleware ")}
+    assert called == ["zeta.zeta", "zeta.Last", "beta.beta", "mid.mid", "mid.Last", "alpha.alpha", "alpha.Last"]
+    assert shown == {f"middleware {place}: {name}" for place, name in enumerate(called, 1)}
 
 
 def test_hooks_are_given_the_settings_when_they_ask_for_them() -> None:
@@ -426,6 +554,20 @@ def test_the_inventory_says_what_each_offers_and_whether_it_is_in_use() -> None:
     }
     assert found["bad"].why == "it implements no hook (functions named as hooks and marked with @hookimpl)"
     assert found["off"].to_dict()["why"] == "[plugins] disable names it"
+
+
+@pytest.mark.parametrize("hook", ["jobqueue_middleware", "jobqueue_observers", "jobqueue_checks"])
+def test_the_inventory_shows_what_is_found_out_only_when_a_process_starts(hook: str) -> None:
+    (info,) = [info for info in inventory(load(acme=plugin(**{hook: lambda: {}["x"]})), SETTINGS) if info.name == "acme"]
+    assert (info.status, info.why) == ("broken", f"hook {hook} raised KeyError: 'x'")
+
+
+def test_observers_that_cannot_be_had_are_a_warning_when_a_process_is_assembled(caplog: pytest.LogCaptureFixture) -> None:
+    good = Observer()
+    plugins = load(acme=plugin(jobqueue_observers=lambda: {}["x"]), good=plugin(jobqueue_observers=lambda: [good]))
+    assert plugins.observers(SETTINGS) == [good]
+    (record,) = caplog.records
+    assert record.getMessage() == "plugin 'acme': hook jobqueue_observers raised KeyError: 'x'; its observers are told nothing"
 
 
 def test_the_inventory_shows_why_a_handler_package_is_broken(distribution: Callable[..., None]) -> None:

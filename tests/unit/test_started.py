@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobqueue_core.supervision.started import StartedTable, capacity_for
+from jobqueue_core.supervision.started import _HEADER, StartedTable, capacity_for
 
 FIRST = "0192f0c4-7a3b-7def-8abc-000000000001"
 SECOND = "0192f0c4-7a3b-7def-8abc-000000000002"
@@ -45,7 +45,7 @@ def test_a_slot_can_be_used_again_after_it_was_cleared(table: StartedTable) -> N
 
 
 def test_a_slot_half_written_does_not_count(table: StartedTable) -> None:
-    table._memory[8 + 1 : 8 + 10] = FIRST[:9].encode()
+    table._memory[_HEADER + 1 : _HEADER + 10] = FIRST[:9].encode()
 
     assert table.started() == set()
 
@@ -78,12 +78,40 @@ def test_a_table_without_slots_still_says_whether_its_process_finished() -> None
     table.close()
 
 
+def test_last_words_are_empty_until_something_is_said(table: StartedTable) -> None:
+    assert (table.words, table.words_before) == ("", "")
+
+    table.say("its descriptors were closed")
+    table.set(3, FIRST)
+
+    assert (table.words, table.words_before) == ("its descriptors were closed", "")
+    assert table.started() == {FIRST}
+
+
+def test_a_process_knows_the_last_words_of_the_one_before_it() -> None:
+    table = StartedTable.create(0, before="no database")
+    table.say("still no database")
+
+    assert (table.words_before, table.words) == ("no database", "still no database")
+    table.close()
+
+
+@pytest.mark.parametrize("words", ["x" * 5000, "ü" * 5000, "half a character: \udce4"])
+def test_last_words_of_any_kind_and_length_leave_the_rest_alone(table: StartedTable, words: str) -> None:
+    table.set(3, FIRST)
+    table.say(words)
+
+    assert table.words[:10] == words[:10]
+    assert (table.started(), table.words_before, table.finished) == ({FIRST}, "", False)
+
+
 def test_what_a_process_wrote_can_be_read_after_it_was_killed(table: StartedTable) -> None:
     script = f"""
 import os, sys, time
 from jobqueue_core.supervision.started import StartedTable
 table = StartedTable.attach({table.fd})
 table.set(2, {FIRST!r})
+table.say("goodbye")
 print("set", flush=True)
 sys.stdin.read()
 """
@@ -94,6 +122,7 @@ sys.stdin.read()
 
     assert process.returncode == -signal.SIGKILL
     assert table.started() == {FIRST}
+    assert table.words == "goodbye"
     assert not table.finished
 
 

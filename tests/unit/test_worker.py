@@ -820,10 +820,12 @@ def test_a_type_that_nobody_serves_is_put_off_ever_longer_and_is_dead_after_a_da
 @BOTH
 def test_what_runs_may_finish_within_the_grace(shop: Shop, kind: str) -> None:
     gate = Gate()
-    shop.start(*gate.handlers, shutdown_timeout=20 * SECOND)
+    worker = shop.start(*gate.handlers, shutdown_timeout=20 * SECOND)
     job, later = shop.queue.enqueue(kind), shop.queue.enqueue(kind)
     until(lambda: gate.inside.now == 2)
     shop.stop.request()
+    # What was asked for before it has noticed may still be started.
+    until(lambda: not worker._holdings._starting)
     waiting = shop.queue.enqueue(kind)
     gate.open.set()
     assert shop.join() is Exit.OK
@@ -868,6 +870,21 @@ def test_a_worker_that_stops_while_the_broker_is_away_ends_all_the_same(shop: Sh
     shop.wait(shop.queue.enqueue("quick"))
     shop.wire.cut = True
     assert shop.end() is Exit.OK
+
+
+def test_a_worker_that_stops_with_outcomes_that_the_broker_does_not_take_says_so(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    shop.start(*gate.handlers)
+    jobs = [shop.queue.enqueue("gate.thread") for _ in range(3)]
+    until(lambda: gate.inside.now == 3)
+    shop.wire.cut = True
+    shop.stop.request()
+    gate.open.set()
+    assert shop.join() is Exit.ABANDONED
+    (line,) = [record for record in caplog.records if record.getMessage().startswith("jobs left behind")]
+    assert line.__dict__["fields"]["jobs"] == 3
+    assert not [record for record in caplog.records if "refused" in record.getMessage()]
+    assert {shop.job(job).state for job in jobs} == {JobState.PROCESSING}, "until their leases end"
 
 
 @pytest.mark.parametrize("kind", ["stuck", "stuck.async"])
@@ -1051,6 +1068,18 @@ def test_a_handler_that_blocks_the_event_loop_is_named_with_its_place(shop: Shop
     assert record.fields["job_id"] == job.id  # type: ignore[attr-defined]
     assert "test_worker.py" in record.fields["at"]  # type: ignore[attr-defined]
     assert shop.history(job) == [ExecutionState.COMPLETED], "its lease was kept"
+
+
+@pytest.mark.parametrize(("call", "thread"), [("lease", "jobqueue-lease"), ("promote", "jobqueue-upkeep"), ("settle", "jobqueue-settle")])
+def test_a_worker_breaks_when_one_of_its_threads_does_instead_of_seeming_to_work(shop: Shop, call: str, thread: str) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LookupError("a mistake in a broker")
+
+    shop.wire.hooks[call] = broken
+    shop.queue.enqueue("quick")
+    with pytest.raises(LookupError, match="a mistake in a broker") as raised:
+        shop.worker([quick]).run(shop.stop)
+    assert raised.value.__notes__ == [f"raised in the thread {thread}"]
 
 
 @pytest.mark.parametrize(

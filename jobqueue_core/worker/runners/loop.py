@@ -209,6 +209,7 @@ class LoopRunner:
                 # asyncio lets these through when a task that a handler has made raises them: no reason to end the worker.
                 _log.exception("a task of a handler tried to end the process")
             except Exception as error:  # noqa: BLE001 - the loop is broken: somebody has closed its descriptors
+                error.add_note("the event loop broke; a handler may have closed its descriptors")
                 self.broken = error
                 return
         # What is left are tasks that handlers have started and forgotten; or everything, when the loop could not be closed in order.
