@@ -217,7 +217,7 @@ class Worker:
             if not self._loop.open(lifespans(here), serve="async" in kinds, stop=self._stop):
                 return Exit.AT_ONCE if self._stop.level is StopLevel.AT_ONCE else Exit.OK
             if self._process_runner is not None:
-                self._process_runner.start()
+                self._process_runner.start(self._stop)
             if kinds & {"thread", "process"}:
                 self._threads.start()
             self._presence.announce()

@@ -56,8 +56,6 @@ class Runner:
         self.forced: list[Run] = []
         self.replaced = 0
 
-    def start(self) -> None: ...
-
     def stop(self, run: Run) -> None:
         self.stopped.append(run)
 
@@ -66,8 +64,6 @@ class Runner:
 
     def replace(self) -> None:
         self.replaced += 1
-
-    def close(self) -> None: ...
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from time import monotonic
@@ -12,6 +13,8 @@ from jobqueue_core.worker.isolation.faults import CannotStart, Stopped
 from jobqueue_core.worker.isolation.process import HandlerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobqueue_core.attempt import Outcome
     from jobqueue_core.context import JobContext, StopReason
     from jobqueue_core.worker.executor import Plan
@@ -46,13 +49,14 @@ class HandlerProcesses:
         self._busy: dict[JobContext, HandlerProcess] = {}
         self._closed = False
 
-    def start(self) -> None:
-        """Start the first, so that what is wrong shows before any job is taken.
+    def start(self, given_up: Callable[[], object]) -> None:
+        """Start the first, so that what is wrong shows before any job is taken; none if it is given up meanwhile.
 
         Raises:
             CannotStart: It cannot be started, or says that it cannot run handlers.
         """
-        self._idle.append(self._new())
+        with contextlib.suppress(Stopped):
+            self._idle.append(self._new(given_up))
 
     def run(self, plan: Plan, context: JobContext) -> Outcome:
         """Run a handler in a process of its own.
@@ -63,7 +67,7 @@ class HandlerProcesses:
             MemoryExceeded: It was killed because it took more memory than *plan* allows.
             Stopped: The run was asked to stop before a process was there.
         """
-        process = self._take(plan)
+        process = self._take(plan, context)
         with self._lock:
             if context.stop_reason is not None:
                 self._idle.append(process)
@@ -111,10 +115,10 @@ class HandlerProcesses:
                 process.kill()
                 process.ended(_LEAVE)
 
-    def _new(self) -> HandlerProcess:
-        return HandlerProcess(self._setup, patience=_READY, oom_kills=self._oom_kills)
+    def _new(self, given_up: Callable[[], object]) -> HandlerProcess:
+        return HandlerProcess(self._setup, patience=_READY, given_up=given_up, oom_kills=self._oom_kills)
 
-    def _take(self, plan: Plan) -> HandlerProcess:
+    def _take(self, plan: Plan, context: JobContext) -> HandlerProcess:
         self._oom_kills.look()
         while True:
             with self._lock:
@@ -123,7 +127,7 @@ class HandlerProcesses:
                     raise CannotStart(msg)
                 process = self._idle.pop() if self._idle else None
             if process is None:
-                return self._new()
+                return self._new(lambda: context.stop_reason)
             if not process.alive:
                 process.ended(0.0)
             elif plan.memory is not None and process.runs and process.memory() > plan.memory // 2:

@@ -22,10 +22,12 @@ from jobqueue_core.durations import format_size
 from jobqueue_core.job import encode_job
 from jobqueue_core.python import module_command
 from jobqueue_core.supervision.oomkills import killed_by
-from jobqueue_core.worker.isolation.faults import CannotStart, MemoryExceeded, ProcessDied
+from jobqueue_core.worker.isolation.faults import CannotStart, MemoryExceeded, ProcessDied, Stopped
 from jobqueue_core.worker.isolation.messages import Ask, Channel, Ended, Ready, Said, Start, Unusable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobqueue_core.attempt import Outcome
     from jobqueue_core.context import JobContext, StopReason
     from jobqueue_core.supervision.oomkills import OomKills
@@ -38,6 +40,7 @@ _MEASURE: Final = 0.05
 """How often a run's memory is measured that has a cap, in seconds."""
 _LOOK_ALIVE: Final = 0.5
 """How often to look whether a silent process lives, in seconds."""
+_LOOK_WANTED: Final = 0.1
 _REAP: Final = 5.0
 _LOOK: Final = 0.005
 
@@ -48,13 +51,15 @@ class HandlerProcess:
     Args:
         setup: What it needs to know.
         patience: Seconds in which it has to be ready.
+        given_up: Asked now and then whether it is not wanted any more, before it is ready.
         oom_kills: Tells whether it was killed for want of memory.
 
     Raises:
         CannotStart: It cannot be started, or says that it cannot run handlers.
+        Stopped: It was given up.
     """
 
-    def __init__(self, setup: Setup, *, patience: float, oom_kills: OomKills) -> None:
+    def __init__(self, setup: Setup, *, patience: float, given_up: Callable[[], object], oom_kills: OomKills) -> None:
         self._oom_kills = oom_kills
         self.runs = 0
         """How many runs it has been given."""
@@ -75,18 +80,22 @@ class HandlerProcess:
             msg = f"a handler process cannot be started: {error}"
             raise CannotStart(msg) from error
         try:
-            self._prepare(setup, patience)
+            self._prepare(setup, patience, given_up)
         except BaseException:
             self.kill()
             self._reap()
             raise
 
-    def _prepare(self, setup: Setup, patience: float) -> None:
+    def _prepare(self, setup: Setup, patience: float, given_up: Callable[[], object]) -> None:
         with contextlib.suppress(OSError):  # it has died, and its silence says so
             self._channel.send_bytes(msgspec.msgpack.encode((sys.path, pickle.dumps(setup))))
-        if not self._readable(patience):
-            msg = f"a handler process was not ready within {patience:.0f} s: an import or a lifespan takes too long"
-            raise CannotStart(msg)
+        deadline = monotonic() + patience
+        while not self._readable(_LOOK_WANTED):
+            if given_up():
+                raise Stopped
+            if monotonic() >= deadline:
+                msg = f"a handler process was not ready within {patience:.0f} s: an import or a lifespan takes too long"
+                raise CannotStart(msg)
         match self._channel.receive():
             case Ready():
                 return

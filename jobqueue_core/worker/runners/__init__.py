@@ -11,10 +11,10 @@ __all__ = ["Runner"]
 
 
 class Runner(Protocol):
-    """Takes runs from the holdings, runs them, and hands their outcomes back, in threads or tasks of its own."""
+    """Takes runs from the holdings, runs them, and hands their outcomes back, in threads or tasks of its own.
 
-    def start(self) -> None:
-        """Make the threads or tasks."""
+    The protocol is what the keeper asks of it. How one is started and closed is between it and the worker.
+    """
 
     def stop(self, run: Run) -> None:
         """Ask a run to end early; its context says why (``stop_reason``). Returns at once."""
@@ -24,6 +24,3 @@ class Runner(Protocol):
 
     def replace(self) -> None:
         """Make up for a slot whose handler was written off."""
-
-    def close(self) -> None:
-        """Let idle threads or tasks end; those that are stuck in a handler are left behind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jobqueue_core.service import Stop
     from jobqueue_core.worker.holdings import Run
     from jobqueue_core.worker.isolation.pool import HandlerProcesses
     from jobqueue_core.worker.runners.threads import ThreadRunner
@@ -19,9 +20,9 @@ class ProcessRunner:
         self._processes = processes
         self._threads = threads
 
-    def start(self) -> None:
-        """Start the first process. Raises CannotStart when it cannot run handlers."""
-        self._processes.start()
+    def start(self, stop: Stop) -> None:
+        """Start the first process, unless *stop* rises first. Raises CannotStart when it cannot run handlers."""
+        self._processes.start(lambda: stop.level)
 
     def stop(self, run: Run) -> None:
         """Ask the handler: ``ctx.cancelled`` is set in its process, and an ``async def`` is cancelled."""
