@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from contextvars import ContextVar
@@ -51,12 +52,12 @@ class JobContext:
     """
 
     __slots__ = (
-        "_deadline",
         "_dirty",
         "_lines",
         "_logger",
         "_progress",
         "attempt",
+        "deadline_at",
         "ended",
         "job",
         "max_retries",
@@ -87,7 +88,8 @@ class JobContext:
         self.stop_reason: StopReason | None = None
         self.ended = False
         """Whether its outcome is known; set by the executor."""
-        self._deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        self.deadline_at = math.inf if timeout is None else time.monotonic() + timeout.total_seconds()
+        """When this run times out, by the monotonic clock. For the worker."""
         self._logger: JobLogger | None = None
         self._progress: Progress | None = None
         self._lines: deque[LogLine] | None = None
@@ -104,9 +106,9 @@ class JobContext:
     @property
     def deadline(self) -> datetime | None:
         """When this run times out, by this host's clock; None without a timeout."""
-        if self._deadline is None:
+        if self.deadline_at == math.inf:
             return None
-        return datetime.now(UTC) + timedelta(seconds=self._deadline - time.monotonic())
+        return datetime.now(UTC) + timedelta(seconds=self.deadline_at - time.monotonic())
 
     @property
     def logger(self) -> JobLogger:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from datetime import timedelta
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -52,7 +53,6 @@ class Run:
     __slots__ = (
         "buffered_at",
         "context",
-        "deadline",
         "done",
         "forced_at",
         "lease",
@@ -76,7 +76,6 @@ class Run:
         """Until when the lease surely holds; nothing is started beyond it (DESIGN R3)."""
         self.context: JobContext | None = None
         self.started_at = 0.0
-        self.deadline = float("inf")
         self.stopped_at = 0.0
         """When its handler was asked to stop."""
         self.forced_at = 0.0
@@ -85,6 +84,11 @@ class Run:
         self.task: Task[None] | None = None
         self.done = False
         self.written_off = False
+
+    @property
+    def deadline(self) -> float:
+        """When its handler's time is over, by the monotonic clock; infinity while it has not begun."""
+        return inf if self.context is None else self.context.deadline_at
 
 
 class _Lane:
@@ -263,7 +267,6 @@ class Holdings:
         job = run.lease.job
         run.context = run.plan.context(job, self._worker_id)
         run.started_at = now
-        run.deadline = now + run.plan.timeout_of(job).total_seconds()
         self.running[run.lease.token] = run
         self._unsettled += 1
         if job.crashes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -72,6 +73,7 @@ class HandlerProcesses:
             if context.stop_reason is not None:
                 self._idle.append(process)
                 raise Stopped
+            context.deadline_at = monotonic() + plan.timeout_of(context.job).total_seconds()
             self._busy[context] = process
         try:
             outcome = process.run(plan, context)
@@ -127,6 +129,8 @@ class HandlerProcesses:
                     raise CannotStart(msg)
                 process = self._idle.pop() if self._idle else None
             if process is None:
+                # Its time does not begin before there is a process for it.
+                context.deadline_at = math.inf
                 return self._new(lambda: context.stop_reason)
             if not process.alive:
                 process.ended(0.0)

@@ -33,7 +33,7 @@ __all__ = ["Resident"]
 _log = logging.getLogger("jobqueue.worker")
 _TELL: Final = 0.1
 """How often the worker is told of progress and log lines, in seconds."""
-_ORPHANED: Final = 30
+_ORPHANED: Final = 10
 """Seconds beyond a run's last moment after which the kernel ends this process, should nobody else be left to do so."""
 
 

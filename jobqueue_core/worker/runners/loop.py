@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobqueue_core.service import Stop, StopLevel
+from jobqueue_core.worker.forks import end_if_copy
 from jobqueue_core.worker.lifespans import Lifespans
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class LoopRunner:
         self._holdings = holdings
         self._executor = executor
         self._concurrency = concurrency
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -248,6 +251,7 @@ class LoopRunner:
             run.task = task
             outcome = await executor.run_async(run.plan, run.context, task)
             run.task = None
+            end_if_copy(self._pid, run)
             if getattr(task, "_must_cancel", False):
                 await _swallow_cancel()
             ended = run
