@@ -54,6 +54,7 @@ class Run:
         "buffered_at",
         "context",
         "done",
+        "forced",
         "forced_at",
         "lease",
         "plan",
@@ -79,7 +80,9 @@ class Run:
         self.stopped_at = 0.0
         """When its handler was asked to stop."""
         self.forced_at = 0.0
-        """When its end was forced."""
+        """When its end was first tried to be forced."""
+        self.forced = False
+        """Whether that has been done."""
         self.slot = -1
         self.task: Task[None] | None = None
         self.done = False
@@ -133,6 +136,8 @@ class Holdings:
         self.held: dict[str, Run] = {}
         """Every lease this worker answers for, by token."""
         self.running: dict[str, Run] = {}
+        self.written_off: set[Run] = set()
+        """Runs that were settled although their handlers had not ended, and still have not."""
         self._lanes: dict[Kind, _Lane] = {"async": _Lane(), "thread": _Lane()}
         self._limited: dict[str, deque[Run]] = {}
         """Runs that wait for one of their type to end, by type."""
@@ -228,6 +233,7 @@ class Holdings:
         now = monotonic()
         with self._lock:
             if run.done:
+                self.written_off.discard(run)
                 return None
             ask_again = self._end(run, outcome, now)
             following = self._take(self._lane_of(run), now)
@@ -295,8 +301,11 @@ class Holdings:
         now = monotonic()
         with self._lock:
             if run.done:
+                self.written_off.discard(run)
                 return False
-            run.written_off = written_off
+            if written_off:
+                run.written_off = True
+                self.written_off.add(run)
             ask_again = self._end(run, outcome, now)
             self._ring_for_room()
             self._wake()

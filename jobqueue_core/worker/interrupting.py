@@ -6,20 +6,33 @@ long ``time.sleep``, a socket without a timeout) notices when that returns, whic
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import logging
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import jobqueue_core
+from jobqueue_core.handlers import HandlerSpec
 from jobqueue_core.signals import Interrupted
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from jobqueue_core.context import JobContext
 
 __all__ = ["interrupt", "interruptible"]
 
 T = TypeVar("T")
 
+_TRIES: Final = 10
+_SLICE: Final = 0.05
+_NEVER_CUT_OFF: Final = (str(Path(logging.__file__).parent), "<frozen importlib", str(Path(jobqueue_core.__file__).parent))
+"""``logging`` and imports take locks by ``acquire()``: cut off right after it, they would keep them for ever."""
 _lock: Final = threading.Lock()
 _inside: Final[dict[JobContext, int]] = {}
 """Which threads are in which handler."""
@@ -59,10 +72,48 @@ def _leave(context: JobContext) -> None:
 
 
 def interrupt(context: JobContext) -> bool:
-    """Raise ``Interrupted`` in the thread that is in the handler of *context*, once; False when none is, or it has been done before."""
+    """Raise ``Interrupted`` in the thread that is in the handler of *context*, once.
+
+    Returns:
+        False when that could not be done now: the thread is where it must not be cut off. Asking again later may do.
+    """
     with _lock:
-        ident = _inside.get(context)
-        if ident is None or context in _interrupted:
+        for _ in range(_TRIES):
+            ident = _inside.get(context)
+            if ident is None or context in _interrupted or _raised_in(ident, context):
+                return True
+        return False
+
+
+def _raised_in(ident: int, context: JobContext) -> bool:
+    with _undisturbed():
+        if _takes_locks_of_ours(sys._current_frames().get(ident)):  # noqa: SLF001 - public in all but name: documented in the sys module
             return False
         _interrupted.add(context)
-        return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted)))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+        return True
+
+
+def _takes_locks_of_ours(frame: FrameType | None) -> bool:
+    """Whether a handler is inside of code that takes locks which the worker needs too, and not all of it by ``with``."""
+    while frame is not None and frame.f_code not in _BEFORE_THE_HANDLER:
+        if frame.f_code.co_filename.startswith(_NEVER_CUT_OFF):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep the interpreter to this thread for some steps: where another one is found, there it stays meanwhile."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SLICE)
+    try:
+        # Others run meanwhile; and who waits for the interpreter has been told the former interval.
+        time.sleep(2 * before)
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+_BEFORE_THE_HANDLER: Final = {interruptible.__code__, HandlerSpec.call.__code__}

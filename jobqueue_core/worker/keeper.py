@@ -1,4 +1,4 @@
-"""Keeps what a worker holds: renews its leases, beats its heart, watches deadlines, passes on cancels and progress.
+"""Keeps what a worker holds: renews its leases, beats its heart, passes on cancels and progress.
 
 Its thread never waits for a handler, so that a lease is kept whatever a handler does to the event loop or to its own thread.
 """
@@ -10,20 +10,16 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from jobqueue_core.broker import HEARTBEAT, Consumer, RunningJob, WorkerInfo
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
-from jobqueue_core.worker.executor import Executor
 from jobqueue_core.worker.holdings import Holdings, Run
-from jobqueue_core.worker.runners import Runner
 from jobqueue_core.worker.settlement import collect_report
-
-if TYPE_CHECKING:
-    from jobqueue_core.context import StopReason
+from jobqueue_core.worker.watchdog import Watchdog
 
 __all__ = ["Keeper"]
 
@@ -33,8 +29,6 @@ _BEAT_AGAIN: Final = 1.0
 """When to beat again if the broker did not hear it: two missed beats would be taken for the worker's death."""
 _ASK: Final = 1.0
 """How often a running job's lease is renewed at least: the answer says whether somebody wants it cancelled."""
-_FORCE: Final = 1.0
-"""How long a handler may live on after its end was forced, before its slot is written off."""
 
 
 @attrs.define(kw_only=True)
@@ -43,20 +37,16 @@ class Keeper:
 
     Args:
         describe: Makes the worker's heartbeat, given what it runs.
-        runner_of: Finds who runs a run.
         also: Called every tick, for the worker's own watch (recycling, summary).
     """
 
     broker: Consumer
     holdings: Holdings
-    executor: Executor
+    watchdog: Watchdog
     worker_id: str
     lease_for: timedelta
     describe: Callable[[Sequence[RunningJob]], WorkerInfo]
-    runner_of: Callable[[Run], Runner]
     also: Callable[[float], None]
-    leaked: int = 0
-    """How many slots were written off since the process started."""
     is_silent: bool = False
     """Whether the broker did not answer when it was asked last."""
     _stopped: threading.Event = attrs.field(factory=threading.Event)
@@ -64,7 +54,7 @@ class Keeper:
 
     def run(self) -> None:
         """Keep until :meth:`stop`."""
-        while not self._stopped.wait(self._pause()):
+        while not self._stopped.wait(_TICK):
             self.tick(monotonic())
 
     def stop(self) -> None:
@@ -75,8 +65,6 @@ class Keeper:
         """Do whatever is due at *now*, by the monotonic clock."""
         held = self.holdings.leases()
         active = [run for run in held if run.started_at and not run.done]
-        for run in active:
-            self._watch(run, now)
         self._try(lambda: self._report(active))
         self._try(lambda: self._renew(held, now))
         self.holdings.trim()
@@ -89,46 +77,6 @@ class Keeper:
     def beat_soon(self) -> None:
         """Beat at the next tick: there is news."""
         self._beat_due = 0.0
-
-    def end(self, run: Run, reason: StopReason, now: float) -> None:
-        """Ask a running handler to end."""
-        if run.context is not None and run.context.stop_reason is None:
-            run.stopped_at = now
-            run.context.stop_reason = reason
-            self.runner_of(run).stop(run)
-
-    def force(self, run: Run, now: float) -> None:
-        """End a handler that was asked and did not end, by whatever means its runner has."""
-        run.forced_at = now
-        self.runner_of(run).force(run)
-
-    def write_off(self, run: Run) -> None:
-        """Settle a run whose handler does not end, and fill its place."""
-        if run.context is None:
-            return
-        outcome = self.executor.timed_out(run.plan, run.context)
-        if self.holdings.write_off(run, outcome):
-            self.leaked += 1
-            self.runner_of(run).replace()
-            facts = {**self._facts(run), "reason": run.context.stop_reason, "leaked": self.leaked}
-            _log.error("handler does not end; its slot was replaced", extra={"fields": facts})
-
-    def _pause(self) -> float:
-        return max(0.005, min(_TICK, min((run.deadline for run in self.holdings.snapshot()), default=float("inf")) - monotonic()))
-
-    def _watch(self, run: Run, now: float) -> None:
-        """Ask a handler to end when its time is over, force it when its grace is over, and give it up when that is of no use."""
-        if run.context is None:
-            return
-        if run.context.stop_reason is None:
-            if now >= run.deadline:
-                self.end(run, "timeout", now)
-        elif not run.forced_at:
-            if now - run.stopped_at >= run.plan.grace.total_seconds():
-                self.force(run, now)
-        elif now - run.forced_at >= _FORCE and now >= run.deadline:
-            # Only at its deadline: a cancel that is of no use leaves a handler its time.
-            self.write_off(run)
 
     def _beat(self, active: list[Run], now: float) -> bool:
         self.broker.beat(self.describe(_running(active)))
@@ -155,11 +103,11 @@ class Keeper:
         self.holdings.renewed(kept, sent_at=now, valid_until=now + self.lease_for.total_seconds())
         for run in self.holdings.lost(answer.lost):
             _log.warning("lease lost while running", extra={"fields": self._facts(run)})
-            self.end(run, "cancel", now)
+            self.watchdog.end(run, "cancel", now)
         if answer.cancel_requested:
             for run in due:
                 if run.lease.token in answer.cancel_requested and run.started_at and not run.done:
-                    self.end(run, "cancel", now)
+                    self.watchdog.end(run, "cancel", now)
         return True
 
     def _return_late(self, held: list[Run], now: float) -> None:

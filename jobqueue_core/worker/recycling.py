@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Final
 from jobqueue_core.worker.tuning import resident_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from jobqueue_core.worker.holdings import Run
     from jobqueue_core.worker.options import WorkerOptions
     from jobqueue_core.worker.runners.loop import LoopRunner
 
@@ -26,22 +29,22 @@ class Recycling:
         self._loop = loop
         self._look_at = 0.0
 
-    def reason(self, now: float, *, started: int, leaked: int, loop_silent: float) -> str | None:
+    def reason(self, now: float, *, started: int, leaked: Collection[Run], loop_silent: float) -> str | None:
         """Why the process is to be replaced; None when it may go on.
 
         Args:
             now: The monotonic clock.
             started: How many runs it has started.
-            leaked: How many handlers have been written off.
+            leaked: The runs whose handlers have been written off and still live.
             loop_silent: For how many seconds the event loop has been silent.
         """
-        if leaked and loop_silent > _LOOP_PATIENCE:
+        if loop_silent > _LOOP_PATIENCE and any(run.plan.isolation == "async" for run in leaked):
             # The written-off handler keeps the loop itself: nothing asynchronous will ever run here again.
             run, place = self._loop.culprit()
             who = "a handler" if run is None else f"the handler of {run.lease.job.type!r}"
             return f"the event loop does not answer; {who} has it, at {place}"
-        if leaked >= _MAX_LEAKED:
-            return f"{leaked} handlers do not end"
+        if len(leaked) >= _MAX_LEAKED:
+            return f"{len(leaked)} handlers do not end"
         if self._options.max_jobs is not None and started >= self._options.max_jobs:
             return f"max_jobs ({self._options.max_jobs}) reached"
         return self._too_large(now)

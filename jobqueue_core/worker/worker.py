@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 import uuid
 from pathlib import Path
 from time import monotonic
@@ -34,7 +33,9 @@ from jobqueue_core.worker.runners.loop import LoopRunner
 from jobqueue_core.worker.runners.processes import ProcessRunner
 from jobqueue_core.worker.runners.threads import ThreadRunner
 from jobqueue_core.worker.settlement import Settler
+from jobqueue_core.worker.shutdown import Shutdown
 from jobqueue_core.worker.tuning import stopped_by_signals, tuned
+from jobqueue_core.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -53,12 +54,7 @@ __all__ = ["Worker", "WorkerOptions"]
 _log = logging.getLogger("jobqueue.worker")
 _MARGIN_SHARE: Final = 0.1
 """Nothing is started in the last tenth of a lease."""
-_NOTICE: Final = 1.0
-"""How long handlers may take to notice a shutdown once its grace is over; then their end is forced."""
-_FORCED: Final = 0.5
-"""How long that may take."""
 _FLUSH: Final = 5.0
-_FLUSH_AT_ONCE: Final = 3.0
 
 
 class Worker:
@@ -211,38 +207,10 @@ class Worker:
 
     def _run(self) -> Exit:
         self._loop.start()
+        left = 0
         try:
-            here = [plan for plan in self._plans.values() if plan.isolation != "process"]
-            kinds = {plan.isolation for plan in self._plans.values()}
-            if not self._loop.open(lifespans(here), serve="async" in kinds, stop=self._stop):
-                return Exit.AT_ONCE if self._stop.level is StopLevel.AT_ONCE else Exit.OK
-            if self._process_runner is not None:
-                self._process_runner.start(self._stop)
-            if kinds & {"thread", "process"}:
-                self._threads.start()
-            self._presence.announce()
-            chores, records = Stop(), Stop()
-            side = [self._thread("jobqueue-upkeep", self._upkeep.run, chores)]
-            if self._recorder is not None:
-                side.append(self._thread("jobqueue-recorder", self._recorder.run, records))
-            keeper = self._thread("jobqueue-keeper", self._keeper.run)
-            settler = self._thread("jobqueue-settle", self._settler.run)
-            lessee = self._thread("jobqueue-lease", self._intake.run, self._stop)
-            for thread in (*side, keeper, settler, lessee):
-                thread.start()
-            self._stop.wait()
-            chores.request()
-            if (broken := self._loop.broken or self._broken) is not None:
-                # As in a crash, jobs are counted and taken back. What has ended is settled.
-                self._settler.finish()
-                settler.join(_FLUSH)
-                raise broken
-            left = self._wind_down(lessee, settler)
-            records.request()
-            self._keeper.stop()
-            # Each may be in a call that takes five seconds to find a broker away: they are given up together.
-            _join_all((keeper, *side), 1.0 if left or self._keeper.is_silent else _FLUSH)
-            self._presence.retire(self._settler.counts, may_leave=self._holdings.idle() and not self._keeper.is_silent)
+            if self._open():
+                left = self._work()
         finally:
             self._threads.close()
             if self._process_runner is not None:
@@ -253,6 +221,46 @@ class Worker:
         if left or self._loop.left_behind:
             return Exit.ABANDONED
         return Exit.RECYCLE if self._recycle else Exit.OK
+
+    def _open(self) -> bool:
+        """Make everything ready to run handlers; False when told to stop meanwhile."""
+        here = [plan for plan in self._plans.values() if plan.isolation != "process"]
+        kinds = {plan.isolation for plan in self._plans.values()}
+        if not self._loop.open(lifespans(here), serve="async" in kinds, stop=self._stop):
+            return False
+        if self._process_runner is not None:
+            self._process_runner.start(self._stop)
+        if kinds & {"thread", "process"}:
+            self._threads.start()
+        return True
+
+    def _work(self) -> int:
+        """Work until told to stop; says how much was left behind."""
+        self._presence.announce()
+        chores, records = Stop(), Stop()
+        side = [self._thread("jobqueue-upkeep", self._upkeep.run, chores)]
+        if self._recorder is not None:
+            side.append(self._thread("jobqueue-recorder", self._recorder.run, records))
+        keeper = self._thread("jobqueue-keeper", self._keeper.run)
+        settler = self._thread("jobqueue-settle", self._settler.run)
+        lessee = self._thread("jobqueue-lease", self._intake.run, self._stop)
+        for thread in (*side, keeper, settler, lessee):
+            thread.start()
+        while not self._stop.wait(self._watchdog.pause()):
+            self._watchdog.tick(monotonic())
+        chores.request()
+        if (broken := self._loop.broken or self._broken) is not None:
+            # As in a crash, jobs are counted and taken back. What has ended is settled.
+            self._settler.finish()
+            settler.join(_FLUSH)
+            raise broken
+        left = self._wind_down(lessee, settler)
+        records.request()
+        self._keeper.stop()
+        # Each may be in a call that takes five seconds to find a broker away: they are given up together.
+        _join_all((keeper, *side), 1.0 if left or self._keeper.is_silent else _FLUSH)
+        self._presence.retire(self._settler.counts, may_leave=self._holdings.idle() and not self._keeper.is_silent)
+        return left
 
     def _thread(self, name: str, work: Callable[..., object], *arguments: object) -> threading.Thread:
         """A thread without which the worker would only seem to work: if it breaks, so does the worker."""
@@ -268,37 +276,13 @@ class Worker:
         return threading.Thread(target=main, name=name, daemon=True)
 
     def _wind_down(self, lessee: threading.Thread, settler: threading.Thread) -> int:
-        """Stop in the order of DESIGN R6 and R7; says how much was left behind: handlers that do not end, and jobs that could not be settled."""
+        """Stop in order; says how much was left behind."""
         facts = {"worker": self.worker_id, "running": len(self._holdings.running), "reason": self._recycle or "told to"}
         _log.info("stopping", extra={"fields": facts})
         self._holdings.stop_starting()
         self._broker.interrupt()
         self._keeper.beat_soon()
-        grace = 0.0 if self._stop.level is StopLevel.AT_ONCE else self.options.shutdown_timeout.total_seconds()
-        deadline = monotonic() + grace
-        while self._holdings.running and monotonic() < deadline and not self._stop.wait(0.02, level=StopLevel.AT_ONCE):
-            pass
-        for step, patience in ((self._ask, _NOTICE), (self._force, _FORCED)):
-            for run in list(self._holdings.running.values()):
-                step(run)
-            until = monotonic() + (patience / 2 if self._stop.level is StopLevel.AT_ONCE else patience)
-            while self._holdings.running and monotonic() < until:
-                time.sleep(0.01)
-        flushed_by = monotonic() + (_FLUSH_AT_ONCE if self._stop.level is StopLevel.AT_ONCE else 2 * _FLUSH)
-        lessee.join(min(_FLUSH, flushed_by - monotonic()))
-        # What does not end is given back last, when all else has been settled, and the process exits right after.
-        stuck = list(self._holdings.running.values())
-        for run in stuck:
-            self._keeper.write_off(run)
-        self._settler.finish()
-        settler.join(max(flushed_by - monotonic(), 0.0))
-        return len(stuck) + self._keeper.leaked + self._settler.left_behind(self.options.lease)
-
-    def _ask(self, run: Run) -> None:
-        self._keeper.end(run, "shutdown", monotonic())
-
-    def _force(self, run: Run) -> None:
-        self._keeper.force(run, monotonic())
+        return self._shutdown.carry_out(lessee, settler)
 
     def _watch_self(self, now: float) -> None:
         self._summary.log(now)
@@ -307,7 +291,7 @@ class Worker:
             self._stop.request()
         if self._recycle or self._stop.level:
             return
-        self._recycle = self._recycling.reason(now, started=self.metrics.started, leaked=self._keeper.leaked, loop_silent=loop_silent)
+        self._recycle = self._recycling.reason(now, started=self.metrics.started, leaked=list(self._holdings.written_off), loop_silent=loop_silent)
         if self._recycle:
             self._stop.request()
 
@@ -357,14 +341,22 @@ class Worker:
         )
         self._settler = Settler(self._broker, self._holdings, worker_id=self.worker_id, observers=self._observers, due_in=self._upkeep.due_in)
         self._summary = Summary(self.worker_id, self.metrics, self._settler.counts, self._observers)
+        self._watchdog = Watchdog(holdings=self._holdings, executor=self._executor, worker_id=self.worker_id, runner_of=self._runner_of)
+        self._shutdown = Shutdown(
+            holdings=self._holdings,
+            watchdog=self._watchdog,
+            settler=self._settler,
+            stop=self._stop,
+            grace=options.shutdown_timeout,
+            lease=options.lease,
+        )
         self._keeper = Keeper(
             broker=self._broker,
             holdings=self._holdings,
-            executor=self._executor,
+            watchdog=self._watchdog,
             worker_id=self.worker_id,
             lease_for=options.lease,
             describe=self._presence.describe,
-            runner_of=self._runner_of,
             also=self._watch_self,
         )
 

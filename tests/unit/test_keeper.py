@@ -1,4 +1,4 @@
-"""The keeper: leases are renewed, deadlines watched, cancels passed on, whatever handlers or the broker do. Its clock is in the test's hand."""
+"""Keeper and watchdog: leases are kept, deadlines watched, cancels passed on, whatever handlers or the broker do. The test moves their clock."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from jobqueue_core.testing.factories import worker_info
 from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
 from jobqueue_core.worker.holdings import Holdings, Run
 from jobqueue_core.worker.keeper import Keeper
+from jobqueue_core.worker.watchdog import Watchdog
 
 LEASE = 30.0
 
@@ -54,33 +55,35 @@ class Runner:
     def __init__(self) -> None:
         self.stopped: list[Run] = []
         self.forced: list[Run] = []
+        self.can_force = True
         self.replaced = 0
 
     def stop(self, run: Run) -> None:
         self.stopped.append(run)
 
-    def force(self, run: Run) -> None:
+    def force(self, run: Run) -> bool:
         self.forced.append(run)
+        return self.can_force
 
     def replace(self) -> None:
         self.replaced += 1
 
 
 class Watch:
-    """A keeper and all that it keeps."""
+    """A keeper and a watchdog, and all that they keep."""
 
     def __init__(self) -> None:
         self.broker, self.runner = Broker(), Runner()
         self.holdings = Holdings(concurrency=4, margin=3, worker_id="worker-1")
         self.ticks: list[float] = []
+        self.watchdog = Watchdog(holdings=self.holdings, executor=Executor(), worker_id="worker-1", runner_of=lambda _run: self.runner)
         self.keeper = Keeper(
             broker=self.broker,  # type: ignore[arg-type]  # as much of it as a keeper meets
             holdings=self.holdings,
-            executor=Executor(),
+            watchdog=self.watchdog,
             worker_id="worker-1",
             lease_for=timedelta(seconds=LEASE),
             describe=lambda running: worker_info(running=tuple(running)),
-            runner_of=lambda _run: self.runner,
             also=self.ticks.append,
         )
         self.began = monotonic()
@@ -106,6 +109,7 @@ class Watch:
         return run
 
     def tick(self, after: float) -> None:
+        self.watchdog.tick(self.began + after)
         self.keeper.tick(self.began + after)
 
 
@@ -185,6 +189,17 @@ def test_a_run_that_does_not_heed_its_deadline_is_forced_when_its_grace_is_over(
     assert watch.runner.replaced == 0
 
 
+def test_what_cannot_be_forced_just_now_is_tried_again(watch: Watch) -> None:
+    run = watch.hold(timeout="5s", grace="1s")
+    watch.runner.can_force = False
+    for tenth in (51, 62, 63):
+        watch.tick(tenth / 10)
+    watch.runner.can_force = True
+    watch.tick(6.4)
+    watch.tick(6.5)
+    assert watch.runner.forced == [run] * 3
+
+
 def test_a_run_that_cannot_be_forced_is_settled_without_it_and_its_place_filled(watch: Watch) -> None:
     run = watch.hold(timeout="5s")
     for tenth in range(51, 80):
@@ -193,10 +208,12 @@ def test_a_run_that_cannot_be_forced_is_settled_without_it_and_its_place_filled(
     assert watch.runner.replaced == 0
     watch.tick(8.2)
     watch.tick(8.3)
-    assert (watch.runner.replaced, watch.keeper.leaked) == (1, 1)
+    assert (watch.runner.replaced, len(watch.holdings.written_off)) == (1, 1)
     outcomes = watch.holdings.outcomes(10)
     assert [type(outcome) for _, outcome, _ in outcomes] == [Retrying]
+    assert watch.holdings.written_off == {run}
     assert watch.holdings.finish(run, Completed()) is False
+    assert not watch.holdings.written_off, "it has ended after all"
 
 
 def test_a_cancel_is_passed_on_once_and_only_to_what_runs(watch: Watch) -> None:
@@ -238,7 +255,7 @@ def test_deadlines_are_watched_while_the_broker_is_away(watch: Watch) -> None:
     watch.tick(7.2)
     watch.tick(8.3)
     assert watch.runner.stopped == watch.runner.forced == [run]
-    assert watch.keeper.leaked == 1
+    assert len(watch.holdings.written_off) == 1
     assert len(watch.ticks) == 3
 
 

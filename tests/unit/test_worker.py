@@ -889,7 +889,7 @@ def test_a_worker_that_stops_with_outcomes_that_the_broker_does_not_take_says_so
 
 @pytest.mark.parametrize("kind", ["stuck", "stuck.async"])
 def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.worker.keeper._FORCE", 0.1)
+    monkeypatch.setattr("jobqueue_core.worker.watchdog._FORCE", 0.1)
     let_go = threading.Event()
 
     @handler("stuck", timeout="50ms", grace="50ms", max_retries=0)
@@ -913,7 +913,7 @@ def test_a_handler_that_is_stuck_is_written_off_and_its_slot_replaced(shop: Shop
 
 
 def test_after_several_stuck_handlers_the_worker_asks_for_a_fresh_process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_core.worker.keeper._FORCE", 0.02)
+    monkeypatch.setattr("jobqueue_core.worker.watchdog._FORCE", 0.02)
     let_go = threading.Event()
 
     @handler("stuck", timeout="20ms", grace="20ms", max_retries=0)
@@ -1046,7 +1046,7 @@ def test_a_plain_handler_that_does_not_look_is_interrupted_after_its_grace_and_m
     assert cleaned.is_set()
     # The thread has not been lost: it runs the next.
     assert shop.wait(shop.queue.enqueue("quick")).state is JobState.COMPLETED
-    assert worker._keeper.leaked == 0
+    assert not worker._holdings.written_off
 
 
 def test_a_handler_that_blocks_the_event_loop_is_named_with_its_place(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

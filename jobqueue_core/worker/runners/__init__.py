@@ -19,8 +19,12 @@ class Runner(Protocol):
     def stop(self, run: Run) -> None:
         """Ask a run to end early; its context says why (``stop_reason``). Returns at once."""
 
-    def force(self, run: Run) -> None:
-        """End a run that has been asked and has not ended, by whatever means there are; they may be of no use. Returns at once."""
+    def force(self, run: Run) -> bool:
+        """End a run that has been asked and has not ended, by whatever means there are; they may be of no use. Returns at once.
+
+        Returns:
+            False when it cannot be done at this moment, and is worth another try.
+        """
 
     def replace(self) -> None:
         """Make up for a slot whose handler was written off."""

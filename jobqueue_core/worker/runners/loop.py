@@ -130,9 +130,10 @@ class LoopRunner:
         """Cancel the handler at its next await."""
         self._soon(self._cancel, run)
 
-    def force(self, run: Run) -> None:
+    def force(self, run: Run) -> bool:
         """Cancel the handler once more: it may have swallowed the first."""
         self._soon(self._cancel, run)
+        return True
 
     def replace(self) -> None:
         """Start one coroutine more."""

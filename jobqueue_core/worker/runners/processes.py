@@ -29,10 +29,9 @@ class ProcessRunner:
         if run.context is not None and run.context.stop_reason is not None:
             self._processes.ask(run.context, run.context.stop_reason)
 
-    def force(self, run: Run) -> None:
+    def force(self, run: Run) -> bool:
         """Kill the process, and all that its handler has started."""
-        if run.context is not None:
-            self._processes.kill(run.context)
+        return run.context is None or self._processes.kill(run.context)
 
     def replace(self) -> None:
         """Make up for the thread that waits for a process which cannot even be killed."""

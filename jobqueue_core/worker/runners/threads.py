@@ -45,10 +45,9 @@ class ThreadRunner:
     def stop(self, run: Run) -> None:
         """Nothing to do: the handler has to look at ``ctx.cancelled``, which is set already."""
 
-    def force(self, run: Run) -> None:
+    def force(self, run: Run) -> bool:
         """Raise ``Interrupted`` in the handler. It comes up at its next step; what waits in C without end cannot be ended."""
-        if run.context is not None:
-            interrupt(run.context)
+        return run.context is None or interrupt(run.context)
 
     def close(self) -> None:
         """Let idle threads end."""
