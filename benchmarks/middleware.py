@@ -18,7 +18,8 @@ from jobqueue_core.job import new_job_id
 from jobqueue_core.logs import configure
 from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
 from jobqueue_core.settings.sections import LogSection
-from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 from . import handlers
 from .children import measure

@@ -140,6 +140,16 @@ class JobContext:
         progress, self._progress = self._progress, None
         return progress, tuple(lines)
 
+    def put_back(self, progress: Progress | None, lines: Iterable[LogLine]) -> None:
+        """Undo :meth:`take_report`, whose answer could not be stored. For the worker."""
+        if self._progress is None:
+            self._progress = progress
+        if self._lines is None:
+            self._lines = deque(maxlen=_MAX_LINES)
+        room = _MAX_LINES - len(self._lines)
+        self._lines.extendleft(reversed(tuple(lines)[-room:] if room else ()))
+        self._dirty = True
+
     def hear(self, progress: Progress | None, lines: Iterable[LogLine]) -> None:
         """Take over what a handler has said in another process. For the worker."""
         if progress is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,7 @@ class OomKills:
     """The ``oom_kill`` count of the cgroup that this process and its children are in (v2: memory.events, v1: memory.oom_control).
 
     The kernel raises it before it sends SIGKILL. Other processes are in the cgroup too: so each kill explains one death, and none that comes
-    much later.
+    much later. Any thread may ask.
 
     Args:
         membership: Says in which cgroup we are.
@@ -29,6 +30,7 @@ class OomKills:
 
     def __init__(self, membership: Path = _MEMBERSHIP, cgroups: Path = _CGROUPS) -> None:
         self._file = next((file for file in _candidates(membership, cgroups) if _count(file) is not None), None)
+        self._lock = threading.Lock()
         self._explained = 0
         self._looked_at = monotonic()
         self._before = self._latest = self._unexplained() or 0
@@ -40,21 +42,23 @@ class OomKills:
 
     def look(self) -> None:
         """Note the count, if it is time: what was counted long ago explains no death of today."""
-        if self.next_look is None or monotonic() < self.next_look:
-            return
-        self._looked_at = monotonic()
-        self._before, self._latest = self._latest, self._unexplained() or self._latest
+        with self._lock:
+            if self.next_look is None or monotonic() < self.next_look:
+                return
+            self._looked_at = monotonic()
+            self._before, self._latest = self._latest, self._unexplained() or self._latest
 
     def explain(self) -> bool | None:
         """Whether a process that has just died of SIGKILL was killed for want of memory; None when nobody can tell."""
-        now = self._unexplained()
-        if now is None:
-            return None
-        if now <= self._before:
-            return False
-        self._explained += 1
-        self._latest = min(self._latest, now - 1)
-        return True
+        with self._lock:
+            now = self._unexplained()
+            if now is None:
+                return None
+            if now <= self._before:
+                return False
+            self._explained += 1
+            self._latest = min(self._latest, now - 1)
+            return True
 
     def _unexplained(self) -> int | None:
         count = None if self._file is None else _count(self._file)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable
 from types import FrameType
 
-__all__ = ["SignalPipe"]
+__all__ = ["SignalPipe", "default_signals"]
 
 
 class SignalPipe:
@@ -23,19 +23,29 @@ class SignalPipe:
         os.set_blocking(writer, False)
         # Written by the interpreter's own C handler, also while the main thread waits in a system call or runs a handler's code.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for one in heard:
+        # Ignored likewise, and not by SIG_IGN: that would be inherited by whatever handlers start.
+        for one in (*heard, *ignored):
             signal.signal(one, _nothing)
-        for one in ignored:
-            signal.signal(one, signal.SIG_IGN)
+        self._heard = frozenset(heard)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*heard, *ignored))
+        # A copy that a handler forks would tell us of its own signals: to terminate it would stop the worker.
+        os.register_at_fork(after_in_child=default_signals)
 
     def take(self) -> tuple[int, ...]:
-        """The signals that have arrived since the last call, in order; waits for none."""
+        """The signals heard that have arrived since the last call, in order; waits for none."""
         try:
-            return tuple(os.read(self.fd, 4096))
+            return tuple(number for number in os.read(self.fd, 4096) if number in self._heard)
         except BlockingIOError:
             return ()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     """A handler in Python is what makes the interpreter write to the pipe."""
+
+
+def default_signals() -> None:
+    """Let the signals that end a process do so again. For a copy of this process that somebody has forked."""
+    signal.set_wakeup_fd(-1)
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)

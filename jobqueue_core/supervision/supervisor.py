@@ -221,7 +221,8 @@ class Supervisor:
                     self._raise_level(f"role {place.plugin.name!r} cannot run")
             case Exit.RECYCLE | Exit.ABANDONED:
                 place.due = time.monotonic()
-                _log.info("process replaced", extra={"fields": {**facts, "reason": "it asked for a fresh process"}})
+                why = "it asked for a fresh process" if ending.status is Exit.RECYCLE else "it could not end in order"
+                _log.info("process replaced", extra={"fields": {**facts, "reason": why}})
             case _:
                 if ending.lived >= _STEADY:
                     place.delay = _FIRST_DELAY

@@ -32,7 +32,7 @@ from jobqueue_core.retry import RetryPolicy
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.settings import load_settings
 from jobqueue_core.worker import Worker, WorkerOptions
-from jobqueue_core.worker.executor import JobDefaults
+from jobqueue_core.worker.plan import JobDefaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

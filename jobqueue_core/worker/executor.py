@@ -4,127 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import traceback
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, assert_never
-
-import attrs
+from typing import Any, Final, assert_never
 
 from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Crashed, Dead, Outcome, Retrying, Returned, Snoozed
 from jobqueue_core.context import JobContext, current_run
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import InvalidPayload
-from jobqueue_core.handlers import HandlerSpec, Isolation, handler, inspect_handler
-from jobqueue_core.job import DeadReason, Job
-from jobqueue_core.middleware import Middleware, Next, compose
+from jobqueue_core.handlers import HandlerSpec
+from jobqueue_core.job import DeadReason
+from jobqueue_core.middleware import compose
 from jobqueue_core.payload import encodable, encode_result
-from jobqueue_core.retry import RetryPolicy
 from jobqueue_core.signals import Discard, Retry, Snooze
 from jobqueue_core.worker.interrupting import interruptible
-from jobqueue_core.worker.isolation.faults import CannotStart, ProcessDied
+from jobqueue_core.worker.isolation.endings import CannotStart, ProcessDied
+from jobqueue_core.worker.plan import EndedElsewhere, Plan
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-__all__ = ["Executor", "JobDefaults", "Plan"]
+__all__ = ["Executor"]
 
 _log = logging.getLogger("jobqueue.worker")
 _CANNOT_START: Final = timedelta(seconds=5)
 """How long a job waits for which no handler process could be started."""
-_OUR_FRAMES: Final = (__file__, compose.__code__.co_filename, HandlerSpec.call.__code__.co_filename, interruptible.__code__.co_filename)
-
-
-@attrs.frozen(kw_only=True)
-class JobDefaults:
-    """What counts for a job when neither it nor its handler says otherwise."""
-
-    timeout: timedelta = timedelta(minutes=5)
-    max_retries: int = 3
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
-    max_crashes: int = 3
-    unknown_type_after: timedelta = timedelta(days=1)
-
-
-class Plan:
-    """One handler, made ready to run in this worker: its middleware wrapped round it, its options filled in."""
-
-    __slots__ = (
-        "_elsewhere",
-        "call",
-        "concurrency",
-        "grace",
-        "isolation",
-        "max_crashes",
-        "max_retries",
-        "memory",
-        "resources",
-        "retry",
-        "runs_async",
-        "spec",
-        "timeout",
-    )
-
-    def __init__(
-        self,
-        spec: HandlerSpec,
-        *,
-        middleware: Sequence[Middleware],
-        defaults: JobDefaults,
-        elsewhere: Callable[[Plan, JobContext], Outcome] | None = None,
-    ) -> None:
-        self.spec = spec
-        self.isolation: Isolation = spec.isolation
-        self.concurrency = spec.options.concurrency
-        self.retry = spec.options.retry or defaults.retry
-        self.timeout = spec.options.timeout or defaults.timeout
-        self.grace = spec.options.grace
-        self.memory = spec.options.memory
-        self.max_retries = defaults.max_retries if spec.options.max_retries is None else spec.options.max_retries
-        self.max_crashes = defaults.max_crashes
-        self.runs_async = inspect.iscoroutinefunction(spec.function)
-        self._elsewhere = elsewhere
-        self.resources: object = None
-        """What the handler's lifespan yielded; set before the first job."""
-        innermost = self._call_async if self.runs_async else self._call_sync
-        self.call: Next = compose(middleware, innermost if elsewhere is None else self._call_elsewhere)
-
-    @classmethod
-    def missing(cls, job_type: str) -> Plan:
-        """A stand-in for a type that has no handler; it is never called."""
-
-        @handler(job_type)
-        def nobody(_payload: object) -> None: ...
-
-        return cls(inspect_handler(nobody), middleware=(), defaults=JobDefaults())
-
-    async def _call_async(self, context: JobContext) -> object:
-        return await self.spec.call(context.payload, context)
-
-    async def _call_sync(self, context: JobContext) -> object:
-        return interruptible(context, lambda: self.spec.call(context.payload, context))
-
-    async def _call_elsewhere(self, context: JobContext) -> Completed:
-        assert self._elsewhere is not None  # noqa: S101 - called only where there is one
-        outcome = self._elsewhere(self, context)
-        if isinstance(outcome, Completed):
-            return outcome
-        raise _EndedElsewhere(outcome)
-
-    def timeout_of(self, job: Job) -> timedelta:
-        """How long a run of *job* may take."""
-        return self.timeout if job.timeout is None else job.timeout
-
-    def context(self, job: Job, worker_id: str) -> JobContext:
-        """The context of one run."""
-        return JobContext(
-            job,
-            max_retries=self.max_retries if job.max_retries is None else job.max_retries,
-            worker_id=worker_id,
-            timeout=self.timeout_of(job),
-            resources=self.resources,
-        )
+_OUR_FRAMES: Final = (
+    __file__,
+    compose.__code__.co_filename,
+    HandlerSpec.call.__code__.co_filename,
+    interruptible.__code__.co_filename,
+    Plan.context.__code__.co_filename,
+)
 
 
 class Executor:
@@ -185,7 +94,7 @@ class Executor:
         except StopIteration as stop:
             outcome: Outcome = stop.value
             return outcome
-        except _EndedElsewhere as ended:
+        except EndedElsewhere as ended:
             return ended.outcome
         except BaseException as error:  # noqa: BLE001 - as in run_async
             return self._ended_otherwise(plan, context, error)
@@ -270,14 +179,6 @@ class Executor:
         if delay is None:
             delay = plan.retry.delay(job.retry_count, job.retry_delay)
         return Retrying(delay=delay, error=text, traceback=trace)
-
-
-class _EndedElsewhere(Exception):
-    """Carries an outcome through the middleware, which sees that the run has not completed."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__()
-        self.outcome = outcome
 
 
 _COMPLETED: Final = Completed()

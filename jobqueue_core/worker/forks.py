@@ -7,25 +7,24 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.job import Job
 
 __all__ = ["end_if_copy"]
 
 _log = logging.getLogger("jobqueue.worker")
 
 
-def end_if_copy(worker_pid: int, run: Run) -> None:
-    """End this process if it is not the worker's, but a copy of it in which the handler of *run* has returned.
+def end_if_copy(original_pid: int, job: Job) -> None:
+    """End this process if it is not the one that it was, but a copy of it in which the handler of *job* has returned.
 
     It would run what is buffered a second time, and clear the slots of the worker's own table.
 
     Args:
-        worker_pid: The worker's process.
-        run: What its handler was forked from.
+        original_pid: The process that called the handler.
+        job: The handler's.
     """
-    if os.getpid() == worker_pid:
+    if os.getpid() == original_pid:
         return
-    job = run.lease.job
-    facts = {"job_id": job.id, "type": job.type, "run": job.run, "pid": os.getpid()}
+    facts = {**job.log_facts(), "pid": os.getpid()}
     _log.warning("a handler has forked and let the copy return: the copy ends here; end it by os._exit(), or use subprocess", extra={"fields": facts})
     os._exit(0)

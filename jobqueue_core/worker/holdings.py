@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from jobqueue_core.context import JobContext
-    from jobqueue_core.worker.executor import Plan
+    from jobqueue_core.worker.plan import Plan
 
 __all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
 

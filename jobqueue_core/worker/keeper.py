@@ -87,10 +87,16 @@ class Keeper:
         return {**run.lease.job.log_facts(), "worker": self.worker_id}
 
     def _report(self, active: list[Run]) -> bool:
-        reports = [report for run in active if (report := collect_report(run)) is not None]
-        if reports:
-            self.broker.report(reports, worker_id=self.worker_id)
-        return bool(reports)
+        collected = [(run, report) for run in active if (report := collect_report(run)) is not None]
+        if collected:
+            try:
+                self.broker.report([report for _, report in collected], worker_id=self.worker_id)
+            except BrokerError:
+                for run, report in collected:
+                    if run.context is not None:
+                        run.context.put_back(report.progress, report.lines)
+                raise
+        return bool(collected)
 
     def _renew(self, held: list[Run], now: float) -> bool:
         third = self.lease_for.total_seconds() / 3

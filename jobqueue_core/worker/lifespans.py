@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from jobqueue_core.handlers import Lifespan
-    from jobqueue_core.worker.executor import Plan
+    from jobqueue_core.worker.plan import Plan
 
 __all__ = ["Lifespans"]
 

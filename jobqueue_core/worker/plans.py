@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from jobqueue_core.errors import HandlerError
 from jobqueue_core.handlers import unrunnable
-from jobqueue_core.worker.executor import JobDefaults, Plan
 from jobqueue_core.worker.isolation.messages import HandlerAddress, Setup
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 if TYPE_CHECKING:
     from jobqueue_core.attempt import Outcome

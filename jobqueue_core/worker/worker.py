@@ -19,13 +19,14 @@ from jobqueue_core.observers import Observers
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
 from jobqueue_core.upkeep import UpkeepService
-from jobqueue_core.worker.executor import Executor, JobDefaults
+from jobqueue_core.worker.executor import Executor
 from jobqueue_core.worker.holdings import Holdings, StartedJobs
 from jobqueue_core.worker.intake import Intake
 from jobqueue_core.worker.isolation.pool import HandlerProcesses
 from jobqueue_core.worker.keeper import Keeper
 from jobqueue_core.worker.loopwatch import LoopWatch
 from jobqueue_core.worker.options import HandlerProcessOptions, WorkerOptions
+from jobqueue_core.worker.plan import JobDefaults
 from jobqueue_core.worker.plans import lifespans, make_plans, process_setup
 from jobqueue_core.worker.presence import Presence, Summary
 from jobqueue_core.worker.recycling import Recycling
@@ -286,6 +287,8 @@ class Worker:
 
     def _watch_self(self, now: float) -> None:
         self._summary.log(now)
+        if self._handler_processes is not None:
+            self._handler_processes.tidy(now)
         loop_silent = self._loop_watch.look(now)
         if self._loop.broken is not None:
             self._stop.request()

@@ -17,7 +17,8 @@ from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import DeadReason
 from jobqueue_core.payload import MAX_RESULT
-from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 if TYPE_CHECKING:
     from jobqueue_core.context import StopReason

@@ -14,8 +14,8 @@ from jobqueue_core import Job, JobState, Priority, handler
 from jobqueue_core.attempt import Completed, Dead, Lease
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import DeadReason, new_job_id
-from jobqueue_core.worker.executor import JobDefaults, Plan
 from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 LATER = timedelta(seconds=1)
 

@@ -8,8 +8,8 @@ import pytest
 
 from jobqueue_core import handler, lifespan
 from jobqueue_core.handlers import Lifespan, inspect_handler
-from jobqueue_core.worker.executor import JobDefaults, Plan
 from jobqueue_core.worker.lifespans import Lifespans
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 
 @pytest.fixture

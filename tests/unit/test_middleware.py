@@ -21,7 +21,8 @@ from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.histogram import Histogram
 from jobqueue_core.job import DeadReason
 from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs, misfit, name_of
-from jobqueue_core.worker.executor import Executor, JobDefaults, Plan
+from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.plan import JobDefaults, Plan
 
 JOB = Job(
     id="01890a5d-ac96-774b-bcce-b302099a8057",

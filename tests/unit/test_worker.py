@@ -27,7 +27,7 @@ from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel
 from jobqueue_core.testing import ManualClock
 from jobqueue_core.worker import WorkerOptions
-from jobqueue_core.worker.executor import JobDefaults
+from jobqueue_core.worker.plan import JobDefaults
 from jobqueue_sqlite.broker import SqliteBroker
 from jobqueue_sqlite.storage import SqliteStorage
 

@@ -14,20 +14,24 @@ import pickle
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from jobqueue_core import logs
 from jobqueue_core.handlers import Registry
-from jobqueue_core.worker.executor import Plan
+from jobqueue_core.supervision.signalpipe import default_signals
+from jobqueue_core.worker.isolation.host import HandlerHost
 from jobqueue_core.worker.isolation.messages import Channel, HandlerAddress, Ready, Setup, Unusable
-from jobqueue_core.worker.isolation.resident import Resident
+from jobqueue_core.worker.plan import Plan
 
 __all__ = ["main"]
 
 _log = logging.getLogger("jobqueue.worker")
+_LAST: Final = 2.0
+"""Seconds in which this process ends once it has nothing more to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A function that does nothing serves as well as SIG_IGN, and is not inherited by what handlers start.
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(one, lambda *_facts: None)
+    os.register_at_fork(after_in_child=default_signals)
     end = socket.socket(fileno=int(number))
     os.set_inheritable(end.fileno(), False)  # noqa: FBT003 - its parameter has no name
     channel = Channel(end)
@@ -47,14 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         setup: Setup = pickle.loads(pickled)  # noqa: S301 - from the worker that has started this process
         _configure_log(setup)
-        resident = Resident(_plans(setup), channel, worker_id=setup.worker_id)
-        resident.enter()
+        host = HandlerHost(_plans(setup), channel, worker_id=setup.worker_id)
+        host.enter()
     except Exception as error:  # noqa: BLE001 - handler packages and lifespans are a third party's code
         _log.exception("a handler process cannot run handlers", extra={"fields": {"pid": os.getpid()}})
         channel.send(Unusable(f"a handler process cannot run handlers: {type(error).__name__}: {error}"))
         return
     channel.send(Ready())
-    resident.serve()
+    host.serve()
+    # Threads that handlers have started, and what they have registered to be done at the end, have a moment.
+    last = threading.Timer(_LAST, os._exit, args=(0,))
+    last.daemon = True
+    last.start()
 
 
 def _configure_log(setup: Setup) -> None:

@@ -20,9 +20,9 @@ from jobqueue_core.context import StopReason
 from jobqueue_core.job import Progress
 from jobqueue_core.middleware import Middleware
 from jobqueue_core.settings.sections import LogSection
-from jobqueue_core.worker.executor import JobDefaults
+from jobqueue_core.worker.plan import JobDefaults
 
-__all__ = ["Ask", "Channel", "Ended", "HandlerAddress", "Ready", "Said", "Setup", "Start", "Unusable"]
+__all__ = ["Ask", "Began", "Channel", "Ended", "HandlerAddress", "Ready", "Said", "Setup", "Start", "Unusable"]
 
 _LENGTH: Final = struct.Struct("!I")
 _OUTCOMES: Final[dict[str, type[Outcome]]] = {one.__name__: one for one in (Completed, Retrying, Snoozed, Dead, Cancelled, Returned, Crashed)}
@@ -60,8 +60,9 @@ class Setup:
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Run a handler."""
+    """Run a handler. *number* names this run in all that is said of it, so that what comes too late reaches no other."""
 
+    number: int
     job: bytes
     """As ``encode_job`` writes it."""
     timeout: timedelta
@@ -71,8 +72,9 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """Ask the handler that runs to end."""
+    """Ask a handler to end."""
 
+    number: int
     reason: StopReason
 
 
@@ -89,9 +91,16 @@ class Unusable(msgspec.Struct, frozen=True, tag="unusable"):
     why: str
 
 
+class Began(msgspec.Struct, frozen=True, tag="began"):
+    """The handler is about to be called: from now on the death of this process is a crash of its job."""
+
+    number: int
+
+
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """What the handler has said of itself."""
 
+    number: int
     progress: Progress | None
     lines: tuple[LogLine, ...]
 
@@ -99,20 +108,21 @@ class Said(msgspec.Struct, frozen=True, tag="said"):
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """How the run has ended."""
 
+    number: int
     kind: str
     fields: msgspec.Raw
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Ended:
+    def of(cls, number: int, outcome: Outcome) -> Ended:
         """*outcome*, as it is sent."""
-        return cls(type(outcome).__name__, msgspec.Raw(msgspec.msgpack.encode(outcome)))
+        return cls(number, type(outcome).__name__, msgspec.Raw(msgspec.msgpack.encode(outcome)))
 
     def outcome(self) -> Outcome:
         """The outcome that was sent."""
         return msgspec.msgpack.decode(self.fields, type=_OUTCOMES[self.kind])
 
 
-Message = Start | Ask | Ready | Unusable | Said | Ended
+Message = Start | Ask | Ready | Unusable | Began | Said | Ended
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
 
@@ -137,10 +147,34 @@ class Channel:
         with self._sending:
             self._socket.sendall(_LENGTH.pack(len(data)) + data)
 
+    def send_soon(self, message: Message) -> None:
+        """Send a short message if that can be done without waiting: not while another thread sends, nor when the other end does not read."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            data = _encode(message)
+            # So short a message is taken as a whole or not at all.
+            self._socket.send(_LENGTH.pack(len(data)) + data, socket.MSG_DONTWAIT)
+        except OSError:  # full, or nobody is there
+            return
+        finally:
+            self._sending.release()
+
     def receive(self) -> Message | None:
-        """Wait for the next message; None once the other end is closed."""
+        """Wait for the next message; None once the other end is closed.
+
+        Raises:
+            ValueError: Somebody else has written into the connection.
+        """
         data = self.receive_bytes()
-        return None if data is None else _decode(data)
+        if data is None:
+            return None
+        try:
+            message: Message = _decode(data)
+        except msgspec.DecodeError as error:
+            msg = f"what was received is no message: {error}"
+            raise ValueError(msg) from error
+        return message
 
     def receive_bytes(self) -> bytes | None:
         """Wait for what :meth:`send_bytes` sent; None once the other end is closed."""

@@ -1,4 +1,4 @@
-"""The handler processes of a worker: started when needed, kept for the next run, given up when they grow old, large or idle."""
+"""The handler processes of a worker: started when needed, kept for the next run, given up when they grow large or idle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.supervision.oomkills import OomKills
-from jobqueue_core.worker.isolation.faults import CannotStart, Stopped
+from jobqueue_core.worker.isolation.endings import CannotStart, NotBegun, Stopped
 from jobqueue_core.worker.isolation.process import HandlerProcess
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from jobqueue_core.attempt import Outcome
     from jobqueue_core.context import JobContext, StopReason
-    from jobqueue_core.worker.executor import Plan
     from jobqueue_core.worker.isolation.messages import Setup
+    from jobqueue_core.worker.plan import Plan
 
 __all__ = ["HandlerProcesses"]
 
@@ -27,9 +27,11 @@ _log = logging.getLogger("jobqueue.worker")
 _READY: Final = 60.0
 """Seconds in which a handler process has to have imported and entered everything."""
 _IDLE: Final = 60.0
-"""A process that has had nothing to do for so long is given up."""
+"""Seconds after which a process that has had nothing to do is given up."""
 _LEAVE: Final = 2.0
-"""Seconds in which idle processes have to leave their lifespans when the worker stops."""
+"""Seconds in which a process that is given up has to leave its lifespans; then it is killed."""
+_TRIES: Final = 3
+"""How many processes may die before they have begun with one run."""
 
 
 class HandlerProcesses:
@@ -46,8 +48,10 @@ class HandlerProcesses:
         self._oom_kills = OomKills()
         self._lock = threading.Lock()
         self._idle: list[HandlerProcess] = []
-        self._leaving: list[HandlerProcess] = []
+        """The longest idle first."""
         self._busy: dict[JobContext, HandlerProcess] = {}
+        self._leaving: dict[HandlerProcess, float] = {}
+        """Those given up, and when they are killed."""
         self._closed = False
 
     def start(self, given_up: Callable[[], object]) -> None:
@@ -64,28 +68,25 @@ class HandlerProcesses:
 
         Raises:
             CannotStart: No process could be started.
-            ProcessDied: The process died.
+            ProcessDied: The process died while the handler ran.
             MemoryExceeded: It was killed because it took more memory than *plan* allows.
             Stopped: The run was asked to stop before a process was there.
         """
-        process = self._take(plan, context)
-        with self._lock:
-            if context.stop_reason is not None:
-                self._idle.append(process)
-                raise Stopped
-            context.deadline_at = monotonic() + plan.timeout_of(context.job).total_seconds()
-            self._busy[context] = process
-        try:
-            outcome = process.run(plan, context)
-        except BaseException:
-            with self._lock:
-                self._busy.pop(context, None)
-            raise
-        self._give(context, process)
-        return outcome
+        death: NotBegun | None = None
+        for _ in range(_TRIES):
+            process = self._take(plan, context)
+            try:
+                self._assign(process, plan, context)
+                return process.run(plan, context)
+            except NotBegun as error:
+                death = error
+            finally:
+                self._give(context, process)
+        msg = f"handler processes die before they begin: {death}"
+        raise CannotStart(msg)
 
     def ask(self, context: JobContext, reason: StopReason) -> None:
-        """Ask the handler of *context* to end."""
+        """Ask the handler of *context* to end. Does not wait for its process."""
         # Under the lock: it must not reach the run after.
         with self._lock:
             process = self._busy.get(context)
@@ -100,20 +101,38 @@ class HandlerProcesses:
                 process.kill()
         return process is not None
 
+    def tidy(self, now: float) -> None:
+        """Give up what has been idle for long, all but one, and see to the end of what was given up. For the worker's tick.
+
+        Args:
+            now: The monotonic clock.
+        """
+        self._oom_kills.look()
+        with self._lock:
+            surplus = [one for one in self._idle if not one.alive]
+            surplus += [one for one in self._idle[:-1] if one.alive and now - one.idle_since > _IDLE]
+            self._idle = [one for one in self._idle if one not in surplus]
+            late = [one for one, kill_at in self._leaving.items() if now > kill_at]
+        for one in surplus:
+            self._give_up(one)
+        for one in late:
+            one.kill()
+        self._forget_ended()
+
     def close(self) -> None:
-        """Let those that are idle leave their lifespans, and kill what does not end."""
+        """Let those that are idle leave their lifespans, and kill what does not end and what is busy."""
         with self._lock:
             self._closed = True
-            leaving, self._idle, self._leaving = [*self._idle, *self._leaving], [], []
+            idle, self._idle = self._idle, []
             busy = list(self._busy.values())
-        for process in leaving:
-            process.leave()
+        for process in idle:
+            self._give_up(process)
         for process in busy:
             process.kill()
-        deadline = monotonic() + _LEAVE
-        for process in leaving:
-            if not process.ended(deadline - monotonic()):
-                _log.warning("a handler process did not leave its lifespans within %.0f s; killed", _LEAVE, extra={"fields": {"pid": process.pid}})
+        for process, kill_at in list(self._leaving.items()):
+            if not process.ended(kill_at - monotonic()):
+                facts = {"pid": process.pid, "seconds": _LEAVE}
+                _log.warning("a handler process does not leave its lifespans; it is killed", extra={"fields": facts})
                 process.kill()
                 process.ended(_LEAVE)
 
@@ -121,40 +140,46 @@ class HandlerProcesses:
         return HandlerProcess(self._setup, patience=_READY, given_up=given_up, oom_kills=self._oom_kills)
 
     def _take(self, plan: Plan, context: JobContext) -> HandlerProcess:
-        self._oom_kills.look()
         while True:
             with self._lock:
-                if self._closed:
-                    msg = "the worker is stopping"
-                    raise CannotStart(msg)
                 process = self._idle.pop() if self._idle else None
             if process is None:
                 # Its time does not begin before there is a process for it.
                 context.deadline_at = math.inf
-                return self._new(lambda: context.stop_reason)
-            if not process.alive:
-                process.ended(0.0)
-            elif plan.memory is not None and process.runs and process.memory() > plan.memory // 2:
-                # What former runs have left behind is not to count against this one.
-                self._give_up(process)
-            else:
+                return self._new(lambda: context.stop_reason or self._closed)
+            # What former runs have left behind is not to count against this one.
+            too_full = plan.memory is not None and process.runs and process.memory() > plan.memory // 2
+            if process.alive and not too_full:
                 return process
+            self._give_up(process)
+
+    def _assign(self, process: HandlerProcess, plan: Plan, context: JobContext) -> None:
+        with self._lock:
+            if context.stop_reason is not None or self._closed:
+                raise Stopped
+            context.deadline_at = monotonic() + plan.timeout_of(context.job).total_seconds()
+            self._busy[context] = process
 
     def _give(self, context: JobContext, process: HandlerProcess) -> None:
-        now = process.idle_since = monotonic()
-        too_large = self._max_rss is not None and process.memory() > self._max_rss
+        """Take a process back from a run."""
+        process.idle_since = monotonic()
+        fit = process.alive and (self._max_rss is None or process.memory() <= self._max_rss)
         with self._lock:
+            # Whoever kills does so under the lock too: after this the process has nothing to do with the run.
             self._busy.pop(context, None)
-            surplus = [process] if too_large or self._closed else []
-            if not surplus:
+            fit = fit and not process.killed and not self._closed
+            if fit:
                 self._idle.append(process)
-            # The longest idle come first; one at least is kept warm.
-            old = [one for one in self._idle[:-1] if now - one.idle_since > _IDLE]
-            self._idle = [one for one in self._idle if one not in old]
-        for one in (*old, *surplus):
-            self._give_up(one)
+        if not fit:
+            self._give_up(process)
 
     def _give_up(self, process: HandlerProcess) -> None:
         process.leave()
         with self._lock:
-            self._leaving = [one for one in self._leaving if not one.ended(0.0)] + [process]
+            self._leaving[process] = monotonic() + _LEAVE
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        with self._lock:
+            for process in [one for one in self._leaving if one.ended(0.0)]:
+                del self._leaving[process]

@@ -22,8 +22,9 @@ from jobqueue_core.durations import format_size
 from jobqueue_core.job import encode_job
 from jobqueue_core.python import module_command
 from jobqueue_core.supervision.oomkills import killed_by
-from jobqueue_core.worker.isolation.faults import CannotStart, MemoryExceeded, ProcessDied, Stopped
-from jobqueue_core.worker.isolation.messages import Ask, Channel, Ended, Ready, Said, Start, Unusable
+from jobqueue_core.worker.isolation.descendants import descendants
+from jobqueue_core.worker.isolation.endings import CannotStart, MemoryExceeded, NotBegun, ProcessDied, Stopped
+from jobqueue_core.worker.isolation.messages import Ask, Began, Channel, Ended, Message, Ready, Said, Start, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from jobqueue_core.attempt import Outcome
     from jobqueue_core.context import JobContext, StopReason
     from jobqueue_core.supervision.oomkills import OomKills
-    from jobqueue_core.worker.executor import Plan
-from jobqueue_core.worker.isolation.messages import Setup
+    from jobqueue_core.worker.isolation.messages import Setup
+    from jobqueue_core.worker.plan import Plan
 
 __all__ = ["HandlerProcess"]
 
@@ -41,8 +42,11 @@ _MEASURE: Final = 0.05
 _LOOK_ALIVE: Final = 0.5
 """How often to look whether a silent process lives, in seconds."""
 _LOOK_WANTED: Final = 0.1
+"""How often to look whether one that is not ready is still wanted, in seconds."""
 _REAP: Final = 5.0
+"""How long one that has closed its connection may take to die, in seconds; then it is killed."""
 _LOOK: Final = 0.005
+"""How often to look for its death meanwhile, in seconds."""
 
 
 class HandlerProcess:
@@ -63,8 +67,13 @@ class HandlerProcess:
         self._oom_kills = oom_kills
         self.runs = 0
         """How many runs it has been given."""
+        self.killed = False
+        """Whether it is being killed: it may still seem to live."""
         self.idle_since = monotonic()
+        """Since when it has had nothing to do, by the monotonic clock."""
         self._ending = threading.Lock()
+        self._ended_how: str | None = None
+        self._cut_off = False
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         try:
@@ -114,41 +123,64 @@ class HandlerProcess:
         """Run a handler in it and wait for the end.
 
         Raises:
-            ProcessDied: It died first.
+            NotBegun: It died before it had begun with the handler.
+            ProcessDied: It died while the handler ran.
             MemoryExceeded: It was killed because it took more than the plan's memory.
         """
         self.runs += 1
-        start = Start(encode_job(context.job), plan.timeout_of(context.job), plan.grace, plan.memory)
+        number = self.runs
+        start = Start(number, encode_job(context.job), plan.timeout_of(context.job), plan.grace, plan.memory)
         with contextlib.suppress(OSError):  # it has died, and its silence says so
             self._channel.send(start)
-            if context.stop_reason is not None:
-                # Asked to stop before it had begun.
-                self._channel.send(Ask(context.stop_reason))
+        if context.stop_reason is not None:
+            # Asked to stop before it could be told.
+            self.ask(context.stop_reason)
+        begun = False
         while True:
-            self._await_word(plan.memory)
-            match self._channel.receive() if self._readable(0.0) else None:
-                case Said(progress=progress, lines=lines):
+            match self._next_word(plan.memory):
+                case Began(number=n) if n == number:
+                    begun = True
+                case Said(number=n, progress=progress, lines=lines) if n == number:
                     context.hear(progress, lines)
-                case Ended() as ended:
+                case Ended(number=n) as ended if n == number:
                     return ended.outcome()
+                case Began() | Said() | Ended():
+                    pass  # of a copy of it that a former handler has forked
                 case _:
-                    raise ProcessDied(self._reap())
+                    raise ProcessDied(self._reap()) if begun else NotBegun(self._reap())
+
+    def _next_word(self, memory: int | None) -> Message | None:
+        """The next message; None when there will be none."""
+        self._await_word(memory)
+        if not self._readable(0.0):
+            return None
+        try:
+            return self._channel.receive()
+        except ValueError:
+            # A handler has written into the connection: from here on nothing can be understood.
+            self.kill()
+            return None
 
     def ask(self, reason: StopReason) -> None:
-        """Ask its handler to end."""
-        with contextlib.suppress(OSError):  # it has died
-            self._channel.send(Ask(reason))
+        """Ask the handler that runs to end. Does not wait: one that cannot be told now will be killed."""
+        self._channel.send_soon(Ask(self.runs, reason))
 
     def kill(self) -> None:
         """Kill it and all it has started."""
         with self._ending:
+            self.killed = True
             self._kill_group()
 
     def _kill_group(self) -> None:
         # Until it is reaped its number is its own: also when it has died itself, and left behind what it had started.
         if self._popen.returncode is None:
+            started = descendants(self.pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+            for pid in started:
+                # What has a group of its own.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     def memory(self) -> int:
         """How many bytes of memory it takes; 0 where that cannot be known."""
@@ -161,7 +193,7 @@ class HandlerProcess:
     @property
     def alive(self) -> bool:
         """Whether it could be given another run."""
-        return not self._dead_within(0.0)
+        return not self.killed and not self._dead_within(0.0)
 
     def leave(self) -> None:
         """Let it leave its lifespans and end; returns at once."""
@@ -182,7 +214,7 @@ class HandlerProcess:
                 self._reap()
                 msg = f"its process took {size / (1 << 20):.1f} MiB, more than its memory cap of {format_size(most)}"
                 raise MemoryExceeded(msg)
-            if not self.alive:
+            if self._dead_within(0.0):
                 return
 
     def _readable(self, patience: float) -> bool:
@@ -193,11 +225,18 @@ class HandlerProcess:
     def _reap(self) -> str:
         """Wait for its end and say how it came; what it had started is killed."""
         if not self._dead_within(_REAP):
+            self._cut_off = True
             self.kill()
         with self._ending:
-            self._kill_group()
-            returncode = self._popen.wait()
-        self._channel.close()
+            if self._ended_how is None:
+                self._kill_group()
+                self._ended_how = self._told_by(self._popen.wait())
+                self._channel.close()
+            return self._ended_how
+
+    def _told_by(self, returncode: int) -> str:
+        if self._cut_off:
+            return "handler process closed its connection to the worker"
         if returncode >= 0:
             return f"handler process exited with status {returncode}"
         out_of_memory = self._oom_kills.explain() if -returncode == signal.SIGKILL else None
@@ -206,8 +245,17 @@ class HandlerProcess:
     def _dead_within(self, patience: float) -> bool:
         """Whether it has died, or does so within *patience* seconds; it is not reaped yet."""
         deadline = monotonic() + patience
-        while self._popen.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while self._lives():
             if monotonic() >= deadline:
                 return False
             time.sleep(_LOOK)
         return True
+
+    def _lives(self) -> bool:
+        if self._popen.returncode is not None:
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            # A handler in the worker's own process has waited for any child, and got this one.
+            return False

@@ -13,9 +13,11 @@ import os
 import sys
 import threading
 from collections import deque
+from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from jobqueue_core.context import current_run
 from jobqueue_core.service import Stop, StopLevel
 from jobqueue_core.worker.forks import end_if_copy
 from jobqueue_core.worker.lifespans import Lifespans
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from jobqueue_core.handlers import Lifespan
-    from jobqueue_core.worker.executor import Executor, Plan
+    from jobqueue_core.worker.executor import Executor
     from jobqueue_core.worker.holdings import Holdings, Run
+    from jobqueue_core.worker.plan import Plan
 
 __all__ = ["LoopRunner"]
 
@@ -55,6 +58,8 @@ class LoopRunner:
         self._loop = asyncio.new_event_loop()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._context = copy_context()
+        """What every runner begins with."""
         self._thread = threading.Thread(target=self._main, name="jobqueue-loop", daemon=True)
         self._lifespans = Lifespans(())
         self._living: asyncio.Task[None] | None = None
@@ -225,7 +230,7 @@ class LoopRunner:
         self._loop.close()
 
     def _spawn(self) -> None:
-        task = self._loop.create_task(self._runner())
+        task = self._loop.create_task(self._runner(), context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._runner_ended)
 
@@ -243,6 +248,8 @@ class LoopRunner:
     async def _runner(self) -> None:
         holdings, executor = self._holdings, self._executor
         task = asyncio.current_task()
+        current_run.set(None)
+        clean = len(copy_context())
         run = holdings.take("async")
         while not self._closed:
             if run is None or run.context is None:
@@ -252,10 +259,15 @@ class LoopRunner:
             run.task = task
             outcome = await executor.run_async(run.plan, run.context, task)
             run.task = None
-            end_if_copy(self._pid, run)
+            end_if_copy(self._pid, run.lease.job)
             if getattr(task, "_must_cancel", False):
                 await _swallow_cancel()
             ended = run
+            if len(copy_context()) > clean:
+                # A handler has left context variables behind: another's are not to be found by the next.
+                if holdings.finish(ended, outcome):
+                    self._spawn()
+                return
             if monotonic() < self._turn_ends:
                 run = holdings.swap(ended, outcome)
             else:

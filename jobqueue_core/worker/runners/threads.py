@@ -5,10 +5,13 @@ A run that has a process of its own is taken by a thread too, which waits for wh
 
 from __future__ import annotations
 
+import os
 import threading
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from jobqueue_core.worker.forks import end_if_copy
 from jobqueue_core.worker.interrupting import interrupt
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class ThreadRunner:
         self._concurrency = concurrency
         self._bell: SimpleQueue[str] = SimpleQueue()
         self._threads = 0
+        self._pid = os.getpid()
 
     def start(self) -> None:
         """Start the threads."""
@@ -60,6 +64,7 @@ class ThreadRunner:
 
     def _main(self) -> None:
         holdings, executor = self._holdings, self._executor
+        context = copy_context()
         run = holdings.take("thread")
         while True:
             if run is None or run.context is None:
@@ -68,7 +73,9 @@ class ThreadRunner:
                 run = holdings.take("thread")
                 continue
             call = executor.run_elsewhere if run.plan.isolation == "process" else executor.run_sync
-            ended, outcome = run, call(run.plan, run.context)
+            # In a copy of the context each: variables that a handler leaves behind are not found by the next.
+            ended, outcome = run, context.copy().run(call, run.plan, run.context)
+            end_if_copy(self._pid, run.lease.job)
             run = holdings.swap(ended, outcome)
             if ended.written_off:
                 # Its place was filled when it was given up.

@@ -19,25 +19,30 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.job import decode_job
-from jobqueue_core.worker.executor import Executor, Plan
-from jobqueue_core.worker.isolation.messages import Ask, Channel, Ended, Said, Start
+from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.forks import end_if_copy
+from jobqueue_core.worker.isolation.messages import Ask, Began, Channel, Ended, Said, Start
 from jobqueue_core.worker.lifespans import Lifespans
 from jobqueue_core.worker.plans import lifespans
 
 if TYPE_CHECKING:
     from jobqueue_core.attempt import Outcome
     from jobqueue_core.context import JobContext, StopReason
+    from jobqueue_core.worker.plan import Plan
 
-__all__ = ["Resident"]
+__all__ = ["HandlerHost"]
 
 _log = logging.getLogger("jobqueue.worker")
 _TELL: Final = 0.1
 """How often the worker is told of progress and log lines, in seconds."""
+_LOOK_FOR_WORKER: Final = 5.0
+"""How often an idle process looks whether its worker lives, in seconds."""
+_LONGEST_ALARM: Final = 2**31 - 1
 _ORPHANED: Final = 10
 """Seconds beyond a run's last moment after which the kernel ends this process, should nobody else be left to do so."""
 
 
-class Resident:
+class HandlerHost:
     """Runs handlers for a worker.
 
     Args:
@@ -52,6 +57,9 @@ class Resident:
         self._worker_id = worker_id
         self._executor = Executor()
         self._starts: SimpleQueue[Start | None] = SimpleQueue()
+        self._pid, self._worker_pid = os.getpid(), os.getppid()
+        self._number = 0
+        """The run that is on, or was last."""
         self._busy = False
         """From when a run is announced until its outcome is about to be sent."""
         self._asked: StopReason | None = None
@@ -90,14 +98,16 @@ class Resident:
         plan = self._plans[job.type]
         context = self._context = plan.context(job, self._worker_id)
         context.stop_reason = self._asked
-        signal.alarm(int((start.timeout + start.grace).total_seconds()) + _ORPHANED)
+        signal.alarm(min(int((start.timeout + start.grace).total_seconds()) + _ORPHANED, _LONGEST_ALARM))
+        self._channel.send(Began(start.number))
         with _memory_limited(start.memory):
             outcome = self._outcome(plan, context)
+        end_if_copy(self._pid, job)
         signal.alarm(0)
         self._context = self._task = None
         self._tell(context)
         self._busy = False
-        self._channel.send(Ended.of(outcome))
+        self._channel.send(Ended.of(start.number, outcome))
 
     def _outcome(self, plan: Plan, context: JobContext) -> Outcome:
         if self._loop is None or not plan.runs_async:
@@ -114,7 +124,7 @@ class Resident:
     def _tell(self, context: JobContext) -> None:
         news = context.take_report()
         if news is not None:
-            self._channel.send(Said(*news))
+            self._channel.send(Said(self._number, *news))
 
     # The worker's words ----------------------------------------------------------------------------------------------------------------
 
@@ -122,23 +132,32 @@ class Resident:
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         while True:
-            if not poller.poll(_TELL * 1000 if self._busy else None):
+            if not poller.poll((_TELL if self._busy else _LOOK_FOR_WORKER) * 1000):
+                if os.getppid() != self._worker_pid:
+                    # Something that the worker has forked keeps the connection open.
+                    self._part()
+                    return
                 if (context := self._context) is not None:
                     with contextlib.suppress(OSError):  # the worker has died, which is what will be heard next
                         self._tell(context)
                 continue
             match self._channel.receive():
                 case Start() as start:
-                    self._asked, self._busy = None, True
+                    self._number, self._asked, self._busy = start.number, None, True
                     self._starts.put(start)
-                case Ask(reason=reason):
-                    self._ask(reason)
+                case Ask(number=number, reason=reason):
+                    if number == self._number:
+                        self._ask(reason)
                 case _:
-                    if self._busy:
-                        # Nobody is left to hear how it ends, and it will be run again elsewhere.
-                        os.killpg(0, signal.SIGKILL)
-                    self._starts.put(None)
+                    self._part()
                     return
+
+    def _part(self) -> None:
+        """The worker has ended, or has no more use for this process."""
+        if self._busy:
+            # Nobody is left to hear how it ends, and it will be run again elsewhere.
+            os.killpg(0, signal.SIGKILL)
+        self._starts.put(None)
 
     def _ask(self, reason: StopReason) -> None:
         if not self._busy:

@@ -1,10 +1,10 @@
-"""What may become of a handler process instead of an outcome."""
+"""How a run in a handler process may end without an outcome."""
 
 from __future__ import annotations
 
 from jobqueue_core.errors import JobQueueError
 
-__all__ = ["CannotStart", "MemoryExceeded", "ProcessDied", "Stopped"]
+__all__ = ["CannotStart", "MemoryExceeded", "NotBegun", "ProcessDied", "Stopped"]
 
 
 class CannotStart(JobQueueError):
@@ -17,6 +17,10 @@ class ProcessDied(Exception):
 
 class MemoryExceeded(MemoryError):
     """The process was killed because it took more memory than its handler may; the text says how much."""
+
+
+class NotBegun(Exception):
+    """The process died before it had begun with the handler."""
 
 
 class Stopped(Exception):
