@@ -74,9 +74,10 @@ class Retrying:
 
 @attrs.frozen(kw_only=True)
 class Snoozed:
-    """The handler put the job off for *delay*. Spends no attempt."""
+    """The handler put the job off for *delay*, or it could not be started; *error* says why then. Spends no attempt."""
 
     delay: timedelta
+    error: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from jobqueue_core.context import JobContext
-from jobqueue_core.durations import Duration, parse_size, to_timedelta
+from jobqueue_core.durations import Duration, format_size, parse_size, to_timedelta
 from jobqueue_core.errors import DuplicateHandler, HandlerError, InvalidJob, InvalidPayload
 from jobqueue_core.job import Priority, check_job_type, check_queue
 from jobqueue_core.retry import RetryPolicy
@@ -30,6 +30,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 DEFAULT_GRACE: Final = timedelta(seconds=2)
 """How long a handler that was asked to stop may take to do so, unless it says otherwise."""
+_LEAST_MEMORY: Final = 48 << 20
+"""An idle handler process takes some 30 MiB."""
 _MARK: Final = "__jobqueue_handler__"
 _LIFESPAN_MARK: Final = "__jobqueue_lifespan__"
 
@@ -186,8 +188,8 @@ def _memory(given: int | str | None, isolation: Isolation | None) -> int | None:
         msg = "memory can be capped only with isolation='process': threads and coroutines share their worker's"
         raise ValueError(msg)
     size = parse_size(given) if isinstance(given, str) else given
-    if type(size) is not int or size <= 0:
-        msg = f"memory must be a size such as '512MiB' or a whole number of bytes, not {given!r}"
+    if type(size) is not int or size < _LEAST_MEMORY:
+        msg = f"memory must be a size such as '512MiB' or a whole number of bytes, at least {format_size(_LEAST_MEMORY)}, not {given!r}"
         raise ValueError(msg)
     return size
 

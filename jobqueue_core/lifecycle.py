@@ -121,8 +121,8 @@ def conclude(job: Job, outcome: Outcome, *, now: datetime, duration: timedelta, 
                 last_error=error,
             )
         case Snoozed():
-            state, error = ExecutionState.SNOOZED, None
-            after = replace(ran, state=JobState.SCHEDULED, scheduled_at=now + outcome.delay)
+            state, error = ExecutionState.SNOOZED, outcome.error and outcome.error[:MAX_ERROR]
+            after = replace(ran, state=JobState.SCHEDULED, scheduled_at=now + outcome.delay, last_error=error or job.last_error)
         case Dead():
             state, error = ExecutionState.DEAD, outcome.error[:MAX_ERROR]
             after = _die(ran, outcome.reason, error, now)

@@ -17,8 +17,10 @@ def printable(text: str) -> str:
 def writable(outcome: Outcome) -> Outcome:
     """*outcome* with texts that can be written down: else it would be refused for ever, and its job never end."""
     match outcome:
-        case Completed() | Snoozed():
+        case Completed():
             return outcome
+        case Snoozed():
+            return outcome if outcome.error is None else attrs.evolve(outcome, error=printable(outcome.error))
         case Cancelled() | Returned() | Crashed():
             return attrs.evolve(outcome, error=printable(outcome.error))
         case Retrying() | Dead():

@@ -181,3 +181,59 @@ def signals(payload: object) -> str:
         os.kill(os.getpid(), one)
     inherited = subprocess.run([sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGTERM).name)"], capture_output=True, check=True)
     return inherited.stdout.decode().strip()
+
+
+@handler("iso.fork", isolation="process")
+def fork(payload: str) -> str:
+    """Forks, and lets the copy go on instead of ending it."""
+    if os.fork() == 0:
+        if payload == "exit":
+            sys.exit(0)
+        if payload == "raise":
+            raise ValueError("in the copy")
+        time.sleep(0.2)
+        return "of the copy"
+    return "of the original"
+
+
+@handler("iso.echo", isolation="process", timeout="400ms", grace="200ms", max_retries=0)
+def echo(payload: object) -> object:
+    """Answers with its payload, a little later than a copy would."""
+    time.sleep(0.3)
+    return payload
+
+
+@handler("iso.terminate", isolation="process")
+def terminate(payload: object) -> int | None:
+    """Starts a process and ends it, as pools do."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(10)
+    return process.exitcode
+
+
+@handler("iso.thread", isolation="process")
+def leave_thread(payload: object) -> int:
+    """Leaves a thread behind that keeps its process from ending."""
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return os.getpid()
+
+
+@handler("iso.session", isolation="process", timeout="500ms", grace="100ms", max_retries=0)
+def session(payload: str) -> None:
+    """Has started a process that has a session of its own."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    Path(payload).write_text(f"{child.pid}")
+    time.sleep(600)
+
+
+@handler("iso.write", isolation="process")
+def write(payload: object) -> None:
+    """Writes into every connection it finds."""
+    for number in range(3, 64):
+        try:
+            os.write(number, b"\x00\x00\x00\x04what")
+        except OSError:
+            continue
+    time.sleep(60)

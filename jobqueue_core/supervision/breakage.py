@@ -17,7 +17,7 @@ from jobqueue_core.fingerprint import error_fingerprint
 if TYPE_CHECKING:
     from jobqueue_core.supervision.started import StartedTable
 
-__all__ = ["describe", "tell"]
+__all__ = ["describe", "tell", "trim"]
 
 _log = logging.getLogger("jobqueue.child")
 
@@ -32,7 +32,7 @@ def tell(error: BaseException, table: StartedTable, *, role: str) -> None:
     before = table.words_before
     if not before or error_fingerprint(role, before) != error_fingerprint(role, words):
         facts = {"role": role, "pid": os.getpid(), "reason": words}
-        _trim(error)
+        trim(error)
         _log.error("broke", exc_info=error, extra={"fields": facts})
     table.say(words)
 
@@ -48,7 +48,7 @@ def describe(error: BaseException) -> str:
     return "; ".join(" ".join(part.split()) for part in parts)
 
 
-def _trim(error: BaseException) -> None:
+def trim(error: BaseException) -> None:
     """Leave out of its traceback, and of those that led to it, what tells nobody anything."""
     seen: set[int] = set()
     following: BaseException | None = error

@@ -223,6 +223,9 @@ class Supervisor:
                 place.due = time.monotonic()
                 why = "it asked for a fresh process" if ending.status is Exit.RECYCLE else "it could not end in order"
                 _log.info("process replaced", extra={"fields": {**facts, "reason": why}})
+            case Exit.OK:
+                _log.warning("process stopped", extra={"fields": {**facts, "reason": "somebody else told it to", "again_in": place.delay}})
+                self._put_off(place)
             case _:
                 if ending.lived >= _STEADY:
                     place.delay = _FIRST_DELAY

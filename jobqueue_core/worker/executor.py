@@ -109,7 +109,7 @@ class Executor:
                 return Crashed(error=str(error)[:MAX_ERROR], max_crashes=plan.max_crashes)
             case CannotStart():
                 _log.error("job put off: %s", error, extra={"fields": {**context.job.log_facts(), "worker": context.worker_id}})
-                return Snoozed(delay=_CANNOT_START)
+                return Snoozed(delay=_CANNOT_START, error=str(error)[:MAX_ERROR])
             case _:
                 return self._failed(plan, context, error)
 

@@ -214,8 +214,8 @@ class Worker:
                 left = self._work()
         finally:
             self._threads.close()
-            if self._process_runner is not None:
-                self._process_runner.close()
+            if self._process_runner is not None and not self._process_runner.close():
+                left += 1
             self._loop.close(self._stop.level)
         if self._stop.level is StopLevel.AT_ONCE:
             return Exit.AT_ONCE

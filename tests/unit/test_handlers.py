@@ -199,11 +199,11 @@ def test_a_name_that_leads_another_process_to_another_function_is_refused() -> N
 @pytest.mark.parametrize("isolation", [None, "thread"])
 def test_memory_can_be_capped_in_a_process_only(isolation: Any) -> None:
     with pytest.raises(HandlerError, match=r"memory can be capped only with isolation='process'"):
-        handler("t", memory="1MiB", isolation=isolation)
-    assert handler("t", memory="1MiB", isolation="process")(in_module).__dict__["__jobqueue_handler__"].memory == 1 << 20
+        handler("t", memory="64MiB", isolation=isolation)
+    assert handler("t", memory="64MiB", isolation="process")(in_module).__dict__["__jobqueue_handler__"].memory == 64 << 20
 
 
-@pytest.mark.parametrize("memory", ["much", "1 MB", 0, -1, 1.5, True])
+@pytest.mark.parametrize("memory", ["much", "1 MB", "1MiB", 0, -1, 1.5, True])
 def test_a_memory_cap_that_is_no_size_is_refused(memory: Any) -> None:
     with pytest.raises(HandlerError, match=r"@handler\('t'\): .*(size|memory)"):
         handler("t", memory=memory, isolation="process")

@@ -256,3 +256,116 @@ def test_a_stop_is_heard_while_a_process_is_being_started(tmp_path: Path, monkey
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert not harness._thread.is_alive()
+
+
+# What handlers do to their processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["return", "raise", "exit"])
+def test_a_copy_that_a_handler_has_forked_speaks_for_no_other_job(how: str) -> None:
+    with Harness([isolated_handlers], concurrency=1) as harness:
+        assert result_of(harness.run("iso.fork", how)) == "of the original"
+        for number in range(3):
+            assert result_of(harness.run("iso.echo", number)) == number
+
+
+def test_a_copy_that_a_plain_handler_has_forked_does_not_go_on_as_a_worker(tmp_path: Path) -> None:
+    @handler("fork.here")
+    def fork_here(payload: object) -> int:
+        pid = os.fork()
+        if pid == 0:
+            return 0
+        (tmp_path / "copy").write_text(str(pid))
+        os.waitpid(pid, 0)
+        return pid
+
+    with Harness([fork_here, here]) as harness:
+        copy = result_of(harness.run("fork.here"))
+        assert not lives(copy)
+        assert result_of(harness.run("iso.here")) == os.getpid()
+
+
+def test_what_it_has_forked_can_be_terminated(harness: Harness) -> None:
+    assert result_of(harness.run("iso.terminate")) == -signal.SIGTERM
+
+
+def test_a_frozen_process_delays_nobody_and_is_killed_at_the_end_of_its_time() -> None:
+    with Harness([isolated_handlers, here], concurrency=2) as harness:
+        frozen = result_of(harness.run("iso.add", {"a": 1, "b": 2}))["pid"]
+        os.kill(frozen, signal.SIGSTOP)
+        # More than a connection holds, so that the worker cannot hand it over.
+        stuck = harness.enqueue("iso.echo", "x" * 900_000)
+        until(lambda: harness.operations.job(stuck.id).state is JobState.PROCESSING)
+        assert result_of(harness.run("iso.here")) == os.getpid()
+        job = harness.queue.wait(stuck.id, timeout="10s")
+        assert (job.state, job.last_error, job.crashes) == (JobState.DEAD, "TimeoutError: timed out after 400ms", 0)
+        assert not lives(frozen)
+        assert harness.operations.workers()
+
+
+def test_a_process_with_a_thread_that_does_not_end_ends_all_the_same() -> None:
+    with Harness([isolated_handlers]) as harness:
+        pid = result_of(harness.run("iso.thread"))
+        began = time.monotonic()
+    assert time.monotonic() - began < 8
+    assert not lives(pid)
+
+
+def test_what_has_a_session_of_its_own_is_killed_with_it(harness: Harness, tmp_path: Path) -> None:
+    assert harness.run("iso.session", str(tmp_path / "pid")).state is JobState.DEAD
+    until(lambda: not lives(int((tmp_path / "pid").read_text())))
+
+
+def test_a_process_that_talks_nonsense_is_killed_and_its_job_crashed(harness: Harness) -> None:
+    job = harness.run("iso.write")
+    assert (job.state, job.dead_reason, job.crashes) == (JobState.DEAD, "worker_lost", 3)
+    assert result_of(harness.run("iso.async", 0.01))
+
+
+def test_a_timeout_of_a_hundred_years_is_no_problem(harness: Harness) -> None:
+    assert result_of(harness.run("iso.add", {"a": 1, "b": 2}, timeout="36500d"))["sum"] == 3
+
+
+def test_a_handler_of_the_worker_that_waits_for_any_child_harms_no_process_of_another(harness: Harness) -> None:
+    @handler("reap")
+    def reap(payload: object) -> list[int]:
+        reaped = []
+        deadline = time.monotonic() + 5
+        while not reaped and time.monotonic() < deadline:
+            try:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid:
+                reaped.append(pid)
+            time.sleep(0.001)
+        return reaped
+
+    with Harness([isolated_handlers, reap]) as other:
+        victim = result_of(other.run("iso.add", {"a": 1, "b": 2}))["pid"]
+        reaping = other.enqueue("reap")
+        until(lambda: other.operations.job(reaping.id).state is JobState.PROCESSING)
+        os.kill(victim, signal.SIGKILL)
+        other.queue.wait(reaping.id, timeout="10s")
+        job = other.run("iso.add", {"a": 1, "b": 2})
+        assert (job.state, job.run, job.crashes) == (JobState.COMPLETED, 1, 0)
+
+
+def test_a_job_whose_process_cannot_start_is_put_off_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from jobqueue_core import handler\n@handler('changed', isolation='process')\ndef changed(payload): ...\n"
+    (tmp_path / "changing_isolated.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import changing_isolated  # type: ignore[import-not-found]  # written above
+
+    with Harness([changing_isolated, isolated_handlers]) as harness:
+        warm = result_of(harness.run("iso.add", {"a": 1, "b": 2}))["pid"]
+        (tmp_path / "changing_isolated.py").write_text("# another release, which has it no more\n")
+        os.kill(warm, signal.SIGKILL)
+        until(lambda: not lives(warm))
+        enqueued = harness.enqueue("changed")
+        until(lambda: harness.operations.job(enqueued.id).state is JobState.SCHEDULED)
+        job = harness.operations.job(enqueued.id)
+        assert (job.crashes, job.retry_count) == (0, 0)
+        assert "module changing_isolated has no handler for 'changed' any more" in (job.last_error or "")
+        (tmp_path / "changing_isolated.py").write_text(source)
+        assert harness.queue.wait(enqueued.id, timeout="20s").state is JobState.COMPLETED

@@ -260,6 +260,29 @@ def test_deadlines_are_watched_while_the_broker_is_away(watch: Watch) -> None:
     assert len(watch.ticks) == 3
 
 
+def test_what_a_job_has_said_is_kept_while_the_broker_is_away(watch: Watch) -> None:
+    run = watch.hold()
+    assert run.context is not None
+    run.context.logger.error("first")
+    run.context.progress(0.5)
+    watch.broker.away = True
+    watch.tick(0.1)
+    run.context.logger.error("second")
+    watch.broker.away = False
+    watch.tick(0.2)
+    (report,) = watch.broker.reports
+    assert [line.message for line in report.lines] == ["first", "second"]
+    assert report.progress.fraction == 0.5
+
+
+def test_a_beat_that_was_not_heard_is_repeated_within_a_second(watch: Watch) -> None:
+    watch.broker.away = True
+    watch.tick(0.1)
+    watch.broker.away = False
+    watch.tick(1.2)
+    assert watch.broker.beats == 1
+
+
 def test_the_heart_beats_every_five_seconds_and_says_what_runs(watch: Watch) -> None:
     for tenth in range(130):
         watch.tick(tenth / 10)

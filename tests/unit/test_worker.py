@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -1068,6 +1069,26 @@ def test_a_handler_that_blocks_the_event_loop_is_named_with_its_place(shop: Shop
     assert record.fields["job_id"] == job.id  # type: ignore[attr-defined]
     assert "test_worker.py" in record.fields["at"]  # type: ignore[attr-defined]
     assert shop.history(job) == [ExecutionState.COMPLETED], "its lease was kept"
+
+
+def test_context_variables_that_a_handler_leaves_behind_are_not_found_by_the_next(shop: Shop) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+    @handler("ctx.thread")
+    def in_thread(payload: str) -> str:
+        before = tenant.get()
+        tenant.set(payload)
+        return before
+
+    @handler("ctx.async")
+    async def in_loop(payload: str) -> str:
+        before = tenant.get()
+        tenant.set(payload)
+        return before
+
+    shop.start(in_thread, in_loop, concurrency=1)
+    for kind in ("ctx.thread", "ctx.async"):
+        assert [shop.wait(shop.queue.enqueue(kind, name)).result for name in ("one", "two", "three")] == ["nobody"] * 3
 
 
 @pytest.mark.parametrize(("call", "thread"), [("lease", "jobqueue-lease"), ("promote", "jobqueue-upkeep"), ("settle", "jobqueue-settle")])

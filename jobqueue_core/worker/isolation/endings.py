@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from jobqueue_core.errors import JobQueueError
 
-__all__ = ["CannotStart", "MemoryExceeded", "NotBegun", "ProcessDied", "Stopped"]
+__all__ = ["CannotStart", "Elsewhere", "MemoryExceeded", "NotBegun", "ProcessDied", "Stopped"]
 
 
 class CannotStart(JobQueueError):
     """A handler process could not be started, or not import or enter what it needs."""
+
+
+class Elsewhere(Exception):
+    """What was raised in a handler process; the text is its traceback there."""
+
+    def __str__(self) -> str:
+        """On lines of its own, so that it can be told from the traceback round it."""
+        return f"\n{self.args[0]}"
 
 
 class ProcessDied(Exception):

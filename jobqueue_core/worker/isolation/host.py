@@ -35,6 +35,8 @@ __all__ = ["HandlerHost"]
 _log = logging.getLogger("jobqueue.worker")
 _TELL: Final = 0.1
 """How often the worker is told of progress and log lines, in seconds."""
+_SLACK: Final = 256 << 20
+"""Bytes that a handler may set aside, as for the stacks of threads, without using them."""
 _LOOK_FOR_WORKER: Final = 5.0
 """How often an idle process looks whether its worker lives, in seconds."""
 _LONGEST_ALARM: Final = 2**31 - 1
@@ -220,7 +222,7 @@ def _memory_limited(most: int | None) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = _data_size() + most
+    wanted = _data_size() + most + _SLACK
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
     try:
         yield

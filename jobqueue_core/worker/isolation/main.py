@@ -6,6 +6,7 @@ the job will be run again elsewhere. SIGTERM and SIGINT mean nothing to it: only
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import operator
@@ -15,13 +16,16 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from jobqueue_core import logs
+from jobqueue_core.errors import HandlerError
 from jobqueue_core.handlers import Registry
+from jobqueue_core.supervision import breakage
 from jobqueue_core.supervision.signalpipe import default_signals
 from jobqueue_core.worker.isolation.host import HandlerHost
 from jobqueue_core.worker.isolation.messages import Channel, HandlerAddress, Ready, Setup, Unusable
@@ -34,8 +38,8 @@ _LAST: Final = 2.0
 """Seconds in which this process ends once it has nothing more to do."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run handlers until the worker closes the connection whose descriptor is the only argument."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run handlers until the worker closes the connection whose descriptor is the only argument; returns the exit status."""
     (number,) = sys.argv[1:] if arguments is None else arguments
     # A function that does nothing serves as well as SIG_IGN, and is not inherited by what handlers start.
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     channel = Channel(end)
     first = channel.receive_bytes()
     if first is None:
-        return
+        return 0
     path, pickled = msgspec.msgpack.decode(first, type=tuple[list[str], bytes])
     sys.path[:] = path
     try:
@@ -55,15 +59,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         host = HandlerHost(_plans(setup), channel, worker_id=setup.worker_id)
         host.enter()
     except Exception as error:  # noqa: BLE001 - handler packages and lifespans are a third party's code
-        _log.exception("a handler process cannot run handlers", extra={"fields": {"pid": os.getpid()}})
-        channel.send(Unusable(f"a handler process cannot run handlers: {type(error).__name__}: {error}"))
-        return
-    channel.send(Ready())
-    host.serve()
+        why = f"a handler process cannot run handlers: {breakage.describe(error)}"
+        breakage.trim(error)
+        with contextlib.suppress(OSError):  # the worker has no more use for it
+            channel.send(Unusable(why, "".join(traceback.format_exception(error))))
+        return 0
+    with contextlib.suppress(OSError):
+        channel.send(Ready())
+    status = _serve(host)
     # Threads that handlers have started, and what they have registered to be done at the end, have a moment.
-    last = threading.Timer(_LAST, os._exit, args=(0,))
+    last = threading.Timer(_LAST, os._exit, args=(status,))
     last.daemon = True
     last.start()
+    return status
+
+
+def _serve(host: HandlerHost) -> int:
+    try:
+        host.serve()
+    except Exception as error:  # noqa: BLE001 - as above
+        reason = breakage.describe(error)
+        breakage.trim(error)
+        _log.error("a handler process could not end in order", exc_info=error, extra={"fields": {"pid": os.getpid(), "reason": reason}})
+        return 1
+    return 0
 
 
 def _configure_log(setup: Setup) -> None:
@@ -79,6 +98,10 @@ def _plans(setup: Setup) -> list[Plan]:
     for address in setup.handlers:
         registry.add(_found(address))
     wanted = {address.type for address in setup.handlers}
+    for address in setup.handlers:
+        if registry.get(address.type) is None:
+            msg = f"module {address.module} has no handler for {address.type!r} any more: it has changed since the worker started"
+            raise HandlerError(msg)
     return [Plan(spec, middleware=middleware, defaults=setup.defaults) for spec in registry if spec.type in wanted]
 
 
@@ -88,4 +111,4 @@ def _found(address: HandlerAddress) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

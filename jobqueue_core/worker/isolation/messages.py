@@ -89,6 +89,7 @@ class Unusable(msgspec.Struct, frozen=True, tag="unusable"):
     """It cannot run handlers: a package that cannot be imported, a lifespan that raised. It is about to end."""
 
     why: str
+    traceback: str
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):

@@ -53,6 +53,8 @@ class HandlerProcesses:
         self._leaving: dict[HandlerProcess, float] = {}
         """Those given up, and when they are killed."""
         self._closed = False
+        self._said = ""
+        """Why the last one could not be started."""
 
     def start(self, given_up: Callable[[], object]) -> None:
         """Start the first, so that what is wrong shows before any job is taken; none if it is given up meanwhile.
@@ -61,7 +63,7 @@ class HandlerProcesses:
             CannotStart: It cannot be started, or says that it cannot run handlers.
         """
         with contextlib.suppress(Stopped):
-            self._idle.append(self._new(given_up))
+            self._idle.append(HandlerProcess(self._setup, patience=_READY, given_up=given_up, oom_kills=self._oom_kills))
 
     def run(self, plan: Plan, context: JobContext) -> Outcome:
         """Run a handler in a process of its own.
@@ -119,8 +121,12 @@ class HandlerProcesses:
             one.kill()
         self._forget_ended()
 
-    def close(self) -> None:
-        """Let those that are idle leave their lifespans, and kill what does not end and what is busy."""
+    def close(self) -> bool:
+        """Let those that are idle leave their lifespans, and kill what does not end and what is busy.
+
+        Returns:
+            False when one did not end, or not in order.
+        """
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -129,15 +135,25 @@ class HandlerProcesses:
             self._give_up(process)
         for process in busy:
             process.kill()
+        in_order = True
         for process, kill_at in list(self._leaving.items()):
             if not process.ended(kill_at - monotonic()):
                 facts = {"pid": process.pid, "seconds": _LEAVE}
-                _log.warning("a handler process does not leave its lifespans; it is killed", extra={"fields": facts})
+                _log.warning("a handler process does not end; it is killed", extra={"fields": facts})
                 process.kill()
                 process.ended(_LEAVE)
+            in_order = in_order and process.in_order
+        return in_order
 
     def _new(self, given_up: Callable[[], object]) -> HandlerProcess:
-        return HandlerProcess(self._setup, patience=_READY, given_up=given_up, oom_kills=self._oom_kills)
+        try:
+            return HandlerProcess(self._setup, patience=_READY, given_up=given_up, oom_kills=self._oom_kills)
+        except CannotStart as error:
+            if str(error) != self._said:
+                # Once; each job that is put off for it repeats the line.
+                self._said = str(error)
+                _log.error("a handler process cannot be started", exc_info=error)
+            raise
 
     def _take(self, plan: Plan, context: JobContext) -> HandlerProcess:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import select
@@ -23,7 +24,7 @@ from jobqueue_core.job import encode_job
 from jobqueue_core.python import module_command
 from jobqueue_core.supervision.oomkills import killed_by
 from jobqueue_core.worker.isolation.descendants import descendants
-from jobqueue_core.worker.isolation.endings import CannotStart, MemoryExceeded, NotBegun, ProcessDied, Stopped
+from jobqueue_core.worker.isolation.endings import CannotStart, Elsewhere, MemoryExceeded, NotBegun, ProcessDied, Stopped
 from jobqueue_core.worker.isolation.messages import Ask, Began, Channel, Ended, Message, Ready, Said, Start, Unusable
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HandlerProcess"]
 
+_log = logging.getLogger("jobqueue.worker")
+_SLOW: Final = 5.0
+"""Seconds after which it is said that a process is not ready yet."""
 _MEASURE: Final = 0.05
 """How often a run's memory is measured that has a cap, in seconds."""
 _LOOK_ALIVE: Final = 0.5
@@ -98,18 +102,23 @@ class HandlerProcess:
     def _prepare(self, setup: Setup, patience: float, given_up: Callable[[], object]) -> None:
         with contextlib.suppress(OSError):  # it has died, and its silence says so
             self._channel.send_bytes(msgspec.msgpack.encode((sys.path, pickle.dumps(setup))))
-        deadline = monotonic() + patience
+        began, warn_after = monotonic(), _SLOW
         while not self._readable(_LOOK_WANTED):
+            waited = monotonic() - began
             if given_up():
                 raise Stopped
-            if monotonic() >= deadline:
+            if waited >= warn_after:
+                warn_after *= 3
+                facts = {"pid": self.pid, "seconds": round(waited)}
+                _log.warning("a handler process is not ready yet: an import or a lifespan takes long", extra={"fields": facts})
+            if waited >= patience:
                 msg = f"a handler process was not ready within {patience:.0f} s: an import or a lifespan takes too long"
                 raise CannotStart(msg)
         match self._channel.receive():
             case Ready():
                 return
-            case Unusable(why=why):
-                raise CannotStart(why)
+            case Unusable(why=why, traceback=trace):
+                raise CannotStart(why) from Elsewhere(trace)
             case _:
                 msg = f"a handler process died before it was ready: {self._reap()}"
                 raise CannotStart(msg)
@@ -198,6 +207,11 @@ class HandlerProcess:
     def leave(self) -> None:
         """Let it leave its lifespans and end; returns at once."""
         self._channel.finish()
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it has ended, and nothing had gone wrong with it."""
+        return self._popen.returncode == 0
 
     def ended(self, patience: float) -> bool:
         """Wait up to *patience* seconds for its end, and forget it then."""

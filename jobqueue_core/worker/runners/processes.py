@@ -37,6 +37,6 @@ class ProcessRunner:
         """Make up for the thread that waits for a process which cannot even be killed."""
         self._threads.replace()
 
-    def close(self) -> None:
-        """Let idle processes leave their lifespans; kill the others."""
-        self._processes.close()
+    def close(self) -> bool:
+        """Let idle processes leave their lifespans, and kill the others; False when one did not end in order."""
+        return self._processes.close()
