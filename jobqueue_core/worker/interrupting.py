@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import jobqueue_core
@@ -29,46 +30,59 @@ __all__ = ["interrupt", "interruptible"]
 
 T = TypeVar("T")
 
+
+class _Nothing:
+    """What a call has returned that has not."""
+
+
 _TRIES: Final = 10
 _SLICE: Final = 0.05
 _NEVER_CUT_OFF: Final = (str(Path(logging.__file__).parent), "<frozen importlib", str(Path(jobqueue_core.__file__).parent))
 """``logging`` and imports take locks by ``acquire()``: cut off right after it, they would keep them for ever."""
 _lock: Final = threading.Lock()
+_NOTHING: Final = _Nothing()
 _inside: Final[dict[JobContext, int]] = {}
 """Which threads are in which handler."""
 _interrupted: Final[set[JobContext]] = set()
 
 
-def interruptible(context: JobContext, call: Callable[[], T]) -> T:
-    """Call *call* so that :func:`interrupt` can end it.
+def interruptible(context: JobContext, call: Callable[[object, JobContext], T], payload: object) -> T:
+    """Call *call* with *payload* and *context*, so that :func:`interrupt` can end it.
 
     Once this has returned or raised, no ``Interrupted`` can come up any more. One that comes too late, when *call* has returned, is swallowed.
 
     Raises:
         BaseException: What *call* raised, or Interrupted.
     """
-    results: list[T] = []
+    result: T | _Nothing = _NOTHING
     try:
         try:
-            _inside[context] = threading.get_ident()
-            results.append(call())
+            _inside[context] = get_ident()
+            result = call(payload, context)
         finally:
-            _leave(context)
+            # On the way of every run: no lock here. See _leave for the other half.
+            del _inside[context]
+            if context in _interrupted:
+                _leave(context)
     except Interrupted:
         # There is one at most: what it may have cut off is done again in peace.
+        _inside.pop(context, None)
         _leave(context)
-        if not results:
+        if result is _NOTHING:
             raise
-    return results[0]
+    return result  # type: ignore[return-value]  # nothing is left here only by raising
 
 
 def _leave(context: JobContext) -> None:
+    """Take back an interruption that has not come up yet.
+
+    A thread that leaves takes itself off the list first and looks then whether it is to be interrupted; who interrupts notes that first and looks
+    then who is on the list. So one of them sees the other, whatever the order.
+    """
     with _lock:
-        ident = _inside.pop(context, None)
         if context in _interrupted:
             _interrupted.discard(context)
-            # Perhaps it has not come up yet.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or threading.get_ident()), None)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(get_ident()), None)
 
 
 def interrupt(context: JobContext) -> bool:
@@ -90,7 +104,10 @@ def _raised_in(ident: int, context: JobContext) -> bool:
         if _takes_locks_of_ours(sys._current_frames().get(ident)):  # noqa: SLF001 - public in all but name: documented in the sys module
             return False
         _interrupted.add(context)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+        if context in _inside:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+        else:
+            _interrupted.discard(context)
         return True
 
 

@@ -89,7 +89,7 @@ class Plan:
         return await self.spec.call(context.payload, context)
 
     async def _call_sync(self, context: JobContext) -> object:
-        return interruptible(context, lambda: self.spec.call(context.payload, context))
+        return interruptible(context, self.spec.call, context.payload)
 
     async def _call_elsewhere(self, context: JobContext) -> Completed:
         assert self._elsewhere is not None  # noqa: S101 - called only where there is one

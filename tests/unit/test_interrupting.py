@@ -31,14 +31,14 @@ class Thread(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.result = interruptible(self.context, self._inner)
+            self.result = interruptible(self.context, self._inner, None)
         except BaseException as error:  # noqa: BLE001 - looked at by the test
             self.error = error
         # Whatever is still to come up would come up here.
         for _ in range(1000):
             self.after += 1
 
-    def _inner(self) -> object:
+    def _inner(self, _payload: object, _context: JobContext) -> object:
         self.began.set()
         return self._call()
 
