@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterable
 from types import FrameType
+from typing import Final
 
-__all__ = ["SignalPipe", "default_signals"]
+__all__ = ["SignalPipe", "default_signals_in_copies"]
 
 
 class SignalPipe:
@@ -29,7 +31,7 @@ class SignalPipe:
         self._heard = frozenset(heard)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*heard, *ignored))
         # A copy that a handler forks would tell us of its own signals: to terminate it would stop the worker.
-        os.register_at_fork(after_in_child=default_signals)
+        default_signals_in_copies()
 
     def take(self) -> tuple[int, ...]:
         """The signals heard that have arrived since the last call, in order; waits for none."""
@@ -43,9 +45,27 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """A handler in Python is what makes the interpreter write to the pipe."""
 
 
-def default_signals() -> None:
-    """Let the signals that end a process do so again. For a copy of this process that somebody has forked."""
+def default_signals_in_copies() -> None:
+    """Let the signals that end a process do so in copies of this one that somebody forks."""
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_default_signals)
+
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_mask = threading.local()
+
+
+def _hold_signals() -> None:
+    # What is sent to the copy before it has its own ways would be lost.
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _default_signals() -> None:
     signal.set_wakeup_fd(-1)
     for one in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _release_signals()

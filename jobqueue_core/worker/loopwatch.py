@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from jobqueue_core.worker.runners.loop import LoopRunner
+    from jobqueue_core.worker.handlerloop import HandlerLoop
+    from jobqueue_core.worker.holdings import Holdings, Run
 
 __all__ = ["LoopWatch"]
 
@@ -20,8 +22,9 @@ _AGAIN: Final = 10.0
 class LoopWatch:
     """Watches one event loop, from another thread."""
 
-    def __init__(self, loop: LoopRunner) -> None:
+    def __init__(self, loop: HandlerLoop, holdings: Holdings) -> None:
         self._loop = loop
+        self._holdings = holdings
         self._warn_at = _BLOCKED
 
     def look(self, now: float) -> float:
@@ -34,8 +37,14 @@ class LoopWatch:
             self._warn(silent)
         return silent
 
+    def culprit(self) -> tuple[Run | None, str]:
+        """Which run has the loop just now, if it is one's own task that has it, and where in the code it is."""
+        task = asyncio.current_task(self._loop.loop)
+        run = next((run for run in list(self._holdings.running.values()) if task is not None and run.task is task), None)
+        return run, self._loop.place()
+
     def _warn(self, silent: float) -> None:
-        run, place = self._loop.culprit()
+        run, place = self.culprit()
         facts: dict[str, object] = {"seconds": round(silent, 1), "at": place}
         if run is not None:
             facts |= run.lease.job.log_facts()

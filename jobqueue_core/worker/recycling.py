@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.worker.loopwatch import LoopWatch
     from jobqueue_core.worker.options import WorkerOptions
-    from jobqueue_core.worker.runners.loop import LoopRunner
 
 __all__ = ["Recycling"]
 
@@ -24,7 +24,7 @@ _CHECK_RSS: Final = 1.0
 class Recycling:
     """Watches for reasons to be replaced."""
 
-    def __init__(self, options: WorkerOptions, loop: LoopRunner) -> None:
+    def __init__(self, options: WorkerOptions, loop: LoopWatch) -> None:
         self._options = options
         self._loop = loop
         self._look_at = 0.0

@@ -20,6 +20,7 @@ from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
 from jobqueue_core.upkeep import UpkeepService
 from jobqueue_core.worker.executor import Executor
+from jobqueue_core.worker.handlerloop import HandlerLoop
 from jobqueue_core.worker.holdings import Holdings, StartedJobs
 from jobqueue_core.worker.intake import Intake
 from jobqueue_core.worker.isolation.pool import HandlerProcesses
@@ -216,7 +217,7 @@ class Worker:
             self._threads.close()
             if self._process_runner is not None and not self._process_runner.close():
                 left += 1
-            self._loop.close(self._stop.level)
+            self._loop.close(self._stop.level, first=self._loop_runner.close)
         if self._stop.level is StopLevel.AT_ONCE:
             return Exit.AT_ONCE
         if left or self._loop.left_behind:
@@ -227,8 +228,10 @@ class Worker:
         """Make everything ready to run handlers; False when told to stop meanwhile."""
         here = [plan for plan in self._plans.values() if plan.isolation != "process"]
         kinds = {plan.isolation for plan in self._plans.values()}
-        if not self._loop.open(lifespans(here), serve="async" in kinds, stop=self._stop):
+        if not self._loop.enter(lifespans(here), stop=self._stop):
             return False
+        if "async" in kinds:
+            self._loop_runner.start()
         if self._process_runner is not None:
             self._process_runner.start(self._stop)
         if kinds & {"thread", "process"}:
@@ -320,11 +323,12 @@ class Worker:
             poll_interval=options.poll_interval,
             unknown_type_after=self._defaults.unknown_type_after,
         )
-        self._loop = LoopRunner(self._holdings, self._executor, concurrency=options.concurrency)
+        self._loop = HandlerLoop()
+        self._loop_runner = LoopRunner(self._loop, self._holdings, self._executor, concurrency=options.concurrency)
         self._threads = ThreadRunner(self._holdings, self._executor, concurrency=options.concurrency)
         self._process_runner = None if self._handler_processes is None else ProcessRunner(self._handler_processes, self._threads)
-        self._loop_watch = LoopWatch(self._loop)
-        self._recycling = Recycling(options, self._loop)
+        self._loop_watch = LoopWatch(self._loop, self._holdings)
+        self._recycling = Recycling(options, self._loop_watch)
         self._presence = Presence(
             self._broker,
             self.registry,
@@ -366,7 +370,7 @@ class Worker:
     def _runner_of(self, run: Run) -> Runner:
         match run.plan.isolation:
             case "async":
-                return self._loop
+                return self._loop_runner
             case "thread":
                 return self._threads
             case "process":

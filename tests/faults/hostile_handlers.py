@@ -104,6 +104,14 @@ def segfault(payload: Any, ctx: JobContext) -> None:
     ctypes.string_at(0)
 
 
+@handler("hostile.abort")
+def abort(payload: dict[str, float], ctx: JobContext) -> None:
+    """Take the process down after a while, in which others of its kind could start."""
+    note(ctx)
+    time.sleep(payload["seconds"])
+    os.abort()
+
+
 @handler("hostile.block")
 async def block(payload: dict[str, float], ctx: JobContext) -> str:
     """Keep the event loop for itself."""

@@ -154,7 +154,7 @@ def _processes_of(rig: Rig, job_id: str) -> set[int]:
     return {pid for one, _, _, pid in rig.runs() if one == job_id} | {int(line[-1]) for line in rig.notes("children")}
 
 
-@pytest.mark.parametrize("how", ["spin", "deaf", "stopped", "children"])
+@pytest.mark.parametrize("how", ["gil", "deaf", "stopped", "children"])
 def test_a_handler_that_does_not_end_in_time_is_killed_with_all_it_has_started(embedded: Rig, how: str) -> None:
     rig = embedded
     worker = rig.start("worker", "--set", "worker.concurrency=5")
@@ -206,10 +206,10 @@ def test_a_job_that_is_cancelled_hears_of_it_and_may_end_by_itself(embedded: Rig
 # The worker ends -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("whom", ["the worker", "the whole group"])
-def test_handler_processes_do_not_outlive_a_worker_that_is_killed(embedded: Rig, whom: str) -> None:
+@pytest.mark.parametrize(("whom", "how"), [("the worker", "deaf"), ("the worker", "gil"), ("the worker", "stopped"), ("the whole group", "deaf")])
+def test_handler_processes_do_not_outlive_a_worker_that_is_killed(embedded: Rig, whom: str, how: str) -> None:
     rig = embedded
-    ids = [rig.queue.enqueue(kind, {"how": "deaf"}).id for kind in ("process.hang", "process.hang.async")]
+    ids = [rig.queue.enqueue(kind, {"how": how}).id for kind in ("process.hang", "process.hang.async")]
     command = rig.start("worker")
     rig.wait(lambda: len(rig.runs()) == 2, "both run")
     theirs = {pid for *_, pid in rig.runs()}

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +77,11 @@ async def stop_loop(payload, ctx: JobContext):
 async def stuck_executor(payload, ctx: JobContext):
     note(ctx)
     await asyncio.to_thread(time.sleep, 60)
+
+@handler("fork.async")
+async def fork_async(payload, ctx: JobContext):
+    note(ctx)
+    os.fork()
 
 @handler("wait", timeout="60s")
 def wait(payload, ctx: JobContext):
@@ -263,6 +269,18 @@ def test_a_thread_that_a_cancel_does_not_reach_keeps_no_worker_from_ending(hosti
     assert ends(hostile, process, within=6) == 3
     assert hostile.states([job.id]) == {JobState.QUEUED: 1}
     assert "threads do not end" in hostile.log()
+
+
+def test_a_copy_of_the_worker_that_a_handler_has_forked_runs_nothing_and_does_not_stay(hostile: Rig) -> None:
+    forking = [hostile.queue.enqueue("fork.async").id for _ in range(5)]
+    ids = hostile.enqueue(100, "rig.async", seconds=0.005)
+    process = hostile.start("worker")
+    hostile.wait(lambda: hostile.all_completed([*forking, *ids]), "all jobs complete", within=20)
+
+    assert Counter(job for job, _, _, _ in hostile.runs()) == dict.fromkeys([*forking, *ids], 1)
+    assert len(workers(hostile)) == 1
+    assert ends(hostile, process) == 0
+    assert hostile.left_behind() == []
 
 
 # Outcomes that cannot be settled -------------------------------------------------------------------------------------------------------

@@ -114,14 +114,14 @@ def test_a_clock_that_jumps_takes_no_lease_from_a_worker_that_keeps_it_and_lets_
     clock = clocks[0]
     rig.add_handlers("hostile_handlers")
     rig.environ |= clock.environ
-    workers = [rig.start(*WORKER) for _ in range(2)]
+    workers = [rig.start(*WORKER, "--set", "scheduler.poll_interval=200ms") for _ in range(2)]
     rig.wait(lambda: rig.log().count("worker up") == 2, "both are up")
     ids = [rig.queue.enqueue("hostile.gate").id for _ in range(12)]
     rig.wait(lambda: len(rig.runs()) == 12, "all run")
-    clock.set(jump)
-    # Meanwhile others run, and upkeep takes its turns.
-    for turn in range(3):
-        more = rig.enqueue(8, seconds=LEASE / 2)
+    # Several times, so that upkeep has its turn before the leases have been renewed by the new clock.
+    for turn in range(1, 8):
+        clock.set(jump * turn)
+        more = rig.enqueue(8, seconds=LEASE / 4)
         rig.wait(lambda more=more: rig.all_completed(more), f"others run ({turn})")
         ids += more
     (rig.folder / "open").touch()

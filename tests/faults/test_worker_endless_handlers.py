@@ -110,8 +110,8 @@ def test_what_a_handler_returns_after_it_was_given_up_changes_nothing(any_rig: R
     assert rig.starts(job_id) == 1
 
 
-def test_a_handler_that_never_gives_the_event_loop_back_costs_its_own_job_and_a_fresh_process(any_rig: Rig) -> None:
-    rig = any_rig
+def test_a_handler_that_never_gives_the_event_loop_back_costs_its_own_job_and_a_fresh_process(endless: Rig) -> None:
+    rig = endless
     job = rig.queue.enqueue("hostile.block", {"seconds": 3600}, timeout="300ms", max_retries=0)
     worker = rig.start("worker")
     rig.wait(rig.runs, "the loop is blocked")

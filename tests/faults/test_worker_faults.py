@@ -79,8 +79,9 @@ def test_history_has_each_run_once_after_kills(rig: Rig) -> None:
 
 
 def test_two_workers_run_nothing_twice(any_rig: Rig) -> None:
-    ids = any_rig.enqueue(1_000)
     processes = [any_rig.start("worker"), any_rig.start("worker")]
+    any_rig.wait(lambda: any_rig.log().count("worker up") == 2, "both are up")
+    ids = any_rig.enqueue(1_000)
     any_rig.wait(lambda: any_rig.all_completed(ids), "all jobs complete")
     for process in processes:
         process.send_signal(signal.SIGTERM)

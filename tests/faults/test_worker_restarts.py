@@ -107,18 +107,17 @@ def test_a_stopping_worker_starts_nothing_more_and_ends_soon_after_its_longest_j
 
 def test_handlers_that_leak_files_and_threads_are_bounded_by_max_jobs_and_nothing_is_lost(any_rig: Rig) -> None:
     rig, each = any_rig, 60
-    payloads = [{"type": "hostile.leak", "payload": {"kibibytes": 1, "seconds": 0.005}} for _ in range(5 * each)]
+    payloads = [{"type": "hostile.leak", "payload": {"kibibytes": 1, "seconds": 0.02}} for _ in range(5 * each)]
     ids = [answer.job.id for answer in rig.queue.enqueue_many(payloads) if answer.job is not None]
     worker = rig.start("worker", "--set", f"worker.max_jobs={each}")
     rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
     rig.stop(worker)
 
     assert Counter(job for job, *_ in rig.runs()) == dict.fromkeys(ids, 1)
-    sizes = [[int(size) for size in sizes] for *_, pid, sizes in ((*line[:4], line[4:]) for line in rig.notes("sizes"))]
-    files, threads = (sorted(size[at] for size in sizes) for at in (0, 1))
-    # What is running when the number is reached, and what starts before the worker notices, comes on top.
-    assert files[-1] - files[0] <= 2 * each + 20
-    assert threads[-1] - threads[0] <= 2 * each + 20
+    # What is running when the number is reached, and what starts before the worker notices, comes on top: of 20 ms handlers less than as many again.
+    for column in (4, 5):
+        counts = sorted(int(line[column]) for line in rig.notes("sizes"))
+        assert counts[-1] - counts[0] <= 3 * each
     assert len({pid for *_, pid in rig.runs()}) >= 3
     assert "max_jobs" in rig.log()
     assert {job.run for job in rig.queue.broker.get(ids[:500]) if job} == {1}

@@ -111,7 +111,7 @@ def test_what_a_frozen_worker_says_when_it_wakes_changes_nothing(any_rig: Rig) -
 
 def test_of_a_worker_frozen_amid_quick_jobs_nothing_runs_that_it_had_not_started(any_rig: Rig) -> None:
     rig = any_rig
-    ids = rig.enqueue(600)
+    ids = rig.enqueue(600, seconds=0.02)
     frozen = rig.start("worker", *SHORT)
     rig.wait(lambda: len(rig.runs()) >= 50, "some jobs run")
     rig.freeze(frozen)
@@ -133,8 +133,9 @@ def test_of_a_worker_frozen_amid_quick_jobs_nothing_runs_that_it_had_not_started
 
 def test_a_host_that_was_suspended_loses_nothing_and_completes_each_job_once(any_rig: Rig) -> None:
     rig = any_rig
-    ids = rig.enqueue(60, seconds=0.1)
     workers = [rig.start("worker", *SHORT) for _ in range(2)]
+    rig.wait(lambda: rig.log().count("worker up") == 2, "both are up")
+    ids = rig.enqueue(80, seconds=0.1)
     rig.wait(lambda: len({pid for *_, pid in rig.runs()}) == 2 and len(rig.runs()) >= 25, "both run jobs")
     for worker in workers:
         rig.freeze(worker)
@@ -182,11 +183,11 @@ def test_a_worker_that_is_cut_off_starts_nothing_after_its_lease_although_it_hol
 
 def test_two_workers_of_one_name_both_work_and_steal_nothing_from_each_other(any_rig: Rig) -> None:
     rig = any_rig
-    ids = rig.enqueue(60, seconds=0.1)
-    long = rig.enqueue(2, "rig.async", seconds=1.5 * LEASE)
     workers = [rig.start("worker", *SHORT, "--set", "worker.name=same") for _ in range(2)]
     rig.wait(lambda: len(shown := rig.queue.operations.workers()) == 2 and {one.name for one in shown} == {"same"}, "both are shown")
     assert len({one.id for one in rig.queue.operations.workers()}) == 2
+    ids = rig.enqueue(60, seconds=0.1)
+    long = rig.enqueue(2, "rig.async", seconds=1.5 * LEASE)
     rig.wait(lambda: rig.all_completed([*ids, *long]), "all jobs complete")
     assert len({pid for *_, pid in rig.runs()}) == 2
     # The end of one is not the end of the other.

@@ -6,6 +6,7 @@ Plain ``def`` handlers run in the main thread. Lifespans and ``async def`` handl
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -19,10 +20,11 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.job import decode_job
+from jobqueue_core.service import Stop
 from jobqueue_core.worker.executor import Executor
 from jobqueue_core.worker.forks import end_if_copy
+from jobqueue_core.worker.handlerloop import HandlerLoop
 from jobqueue_core.worker.isolation.messages import Ask, Began, Channel, Ended, Said, Start
-from jobqueue_core.worker.lifespans import Lifespans
 from jobqueue_core.worker.plans import lifespans
 
 if TYPE_CHECKING:
@@ -35,13 +37,12 @@ __all__ = ["HandlerHost"]
 _log = logging.getLogger("jobqueue.worker")
 _TELL: Final = 0.1
 """How often the worker is told of progress and log lines, in seconds."""
+_LOOK_AT_LOOP: Final = 1.0
+"""How often to look whether the event loop lives that a handler runs in, in seconds."""
 _SLACK: Final = 256 << 20
 """Bytes that a handler may set aside, as for the stacks of threads, without using them."""
 _LOOK_FOR_WORKER: Final = 5.0
 """How often an idle process looks whether its worker lives, in seconds."""
-_LONGEST_ALARM: Final = 2**31 - 1
-_ORPHANED: Final = 10
-"""Seconds beyond a run's last moment after which the kernel ends this process, should nobody else be left to do so."""
 
 
 class HandlerHost:
@@ -68,9 +69,7 @@ class HandlerHost:
         """What was asked of the run that is on."""
         self._context: JobContext | None = None
         self._task: asyncio.Task[Outcome] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._living: asyncio.Task[None] | None = None
-        self._leave = asyncio.Event()
+        self._loop: HandlerLoop | None = None
 
     def enter(self) -> None:
         """Start the event loop if anything needs one, and enter the lifespans.
@@ -80,18 +79,22 @@ class HandlerHost:
         """
         plans = set(self._plans.values())
         if any(plan.runs_async or plan.spec.lifespan is not None for plan in plans):
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._turn, args=(self._loop,), name="jobqueue-loop", daemon=True).start()
-            asyncio.run_coroutine_threadsafe(self._enter(), self._loop).result()
+            self._loop = HandlerLoop()
+            self._loop.start()
+            self._loop.enter(lifespans(plans), stop=Stop())
 
     def serve(self) -> None:
-        """Run what the worker sends until it closes the connection, then leave the lifespans."""
+        """Run what the worker sends until it closes the connection, then leave the lifespans.
+
+        Raises:
+            Exception: What a lifespan raised when it was left.
+        """
         threading.Thread(target=self._listen, name="jobqueue-listen", daemon=True).start()
         while (start := self._starts.get()) is not None:
             with contextlib.suppress(OSError):  # the worker has died: the listener ends this process
                 self._run(start)
         if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self._exit(), self._loop).result()
+            self._loop.close()
 
     # One run ---------------------------------------------------------------------------------------------------------------------------
 
@@ -100,12 +103,10 @@ class HandlerHost:
         plan = self._plans[job.type]
         context = self._context = plan.context(job, self._worker_id)
         context.stop_reason = self._asked
-        signal.alarm(min(int((start.timeout + start.grace).total_seconds()) + _ORPHANED, _LONGEST_ALARM))
         self._channel.send(Began(start.number))
         with _memory_limited(start.memory):
             outcome = self._outcome(plan, context)
         end_if_copy(self._pid, job)
-        signal.alarm(0)
         self._context = self._task = None
         self._tell(context)
         self._busy = False
@@ -121,7 +122,11 @@ class HandlerHost:
                 self._task.cancel()
             return await self._executor.run_async(plan, context, self._task)
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        running = self._loop.submit(run())
+        while not concurrent.futures.wait((running,), _LOOK_AT_LOOP).done:
+            if self._loop.broken is not None:
+                raise self._loop.broken
+        return running.result()
 
     def _tell(self, context: JobContext) -> None:
         news = context.take_report()
@@ -168,47 +173,11 @@ class HandlerHost:
         if (context := self._context) is not None:
             context.stop_reason = reason
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._cancel)
+                self._loop.soon(self._cancel)
 
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-    # The event loop --------------------------------------------------------------------------------------------------------------------
-
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        while True:
-            try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):
-                # asyncio lets these through when a task that a handler has made raises them.
-                _log.exception("a task of a handler tried to end the process")
-
-    async def _enter(self) -> None:
-        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._living = asyncio.create_task(self._live(entered))
-        await entered
-
-    async def _live(self, entered: asyncio.Future[None]) -> None:
-        """Enter the lifespans, and leave them in the same task."""
-        found = Lifespans(lifespans(self._plans.values()))
-        try:
-            await found.enter()
-        except BaseException as error:  # noqa: BLE001 - handed to who waits
-            entered.set_exception(error)
-            return
-        entered.set_result(None)
-        while not self._leave.is_set():
-            # A handler may cancel all tasks there are: what it is served with stays all the same.
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._leave.wait()
-        await found.leave()
-
-    async def _exit(self) -> None:
-        self._leave.set()
-        if self._living is not None:
-            await self._living
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a handler process executes: handlers, one at a time, as its worker says.
 
-It ends when the worker closes the connection: in order when it has nothing to do, at once when a handler runs, for then the worker has died and
-the job will be run again elsewhere. SIGTERM and SIGINT mean nothing to it: only the worker tells it what to do.
+It ends when the worker closes the connection, in order. When the worker dies the kernel ends it at once, with all that handlers have started in it:
+its job will be run again elsewhere. SIGTERM and SIGINT mean nothing to it: only the worker tells it what to do.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from jobqueue_core import logs
 from jobqueue_core.errors import HandlerError
 from jobqueue_core.handlers import Registry
 from jobqueue_core.supervision import breakage
-from jobqueue_core.supervision.signalpipe import default_signals
+from jobqueue_core.supervision.signalpipe import default_signals_in_copies
 from jobqueue_core.worker.isolation.host import HandlerHost
+from jobqueue_core.worker.isolation.lifeline import tie
 from jobqueue_core.worker.isolation.messages import Channel, HandlerAddress, Ready, Setup, Unusable
 from jobqueue_core.worker.plan import Plan
 
@@ -39,13 +40,18 @@ _LAST: Final = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run handlers until the worker closes the connection whose descriptor is the only argument; returns the exit status."""
-    (number,) = sys.argv[1:] if arguments is None else arguments
+    """Run handlers until the worker closes the connection; returns the exit status.
+
+    Args:
+        arguments: The descriptors of the connection and of the lifeline.
+    """
+    number, lifeline = map(int, sys.argv[1:] if arguments is None else arguments)
     # A function that does nothing serves as well as SIG_IGN, and is not inherited by what handlers start.
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(one, lambda *_facts: None)
-    os.register_at_fork(after_in_child=default_signals)
-    end = socket.socket(fileno=int(number))
+    default_signals_in_copies()
+    tie(lifeline)
+    end = socket.socket(fileno=number)
     os.set_inheritable(end.fileno(), False)  # noqa: FBT003 - its parameter has no name
     channel = Channel(end)
     first = channel.receive_bytes()

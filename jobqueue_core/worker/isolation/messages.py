@@ -9,7 +9,6 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Final
 
 import attrs
@@ -65,8 +64,6 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     number: int
     job: bytes
     """As ``encode_job`` writes it."""
-    timeout: timedelta
-    grace: timedelta
     memory: int | None
     """Bytes it may take."""
 

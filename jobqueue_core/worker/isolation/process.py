@@ -80,18 +80,22 @@ class HandlerProcess:
         self._cut_off = False
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
+        tied, self._lifeline = os.pipe()
         try:
             with theirs:
                 self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                    [*module_command("jobqueue_core.worker.isolation.main"), str(theirs.fileno())],
+                    [*module_command("jobqueue_core.worker.isolation.main"), str(theirs.fileno()), str(tied)],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), tied),
                     process_group=0,
                 )
         except OSError as error:
             self._channel.close()
+            os.close(self._lifeline)
             msg = f"a handler process cannot be started: {error}"
             raise CannotStart(msg) from error
+        finally:
+            os.close(tied)
         try:
             self._prepare(setup, patience, given_up)
         except BaseException:
@@ -138,7 +142,7 @@ class HandlerProcess:
         """
         self.runs += 1
         number = self.runs
-        start = Start(number, encode_job(context.job), plan.timeout_of(context.job), plan.grace, plan.memory)
+        start = Start(number, encode_job(context.job), plan.memory)
         with contextlib.suppress(OSError):  # it has died, and its silence says so
             self._channel.send(start)
         if context.stop_reason is not None:
@@ -246,6 +250,7 @@ class HandlerProcess:
                 self._kill_group()
                 self._ended_how = self._told_by(self._popen.wait())
                 self._channel.close()
+                os.close(self._lifeline)
             return self._ended_how
 
     def _told_by(self, returncode: int) -> str:
