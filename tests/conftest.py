@@ -20,8 +20,19 @@ StartRedis = Callable[..., RedisServer]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "redis: asks for a Redis (given by itself)")
     config.addinivalue_line("markers", "postgres: asks for a PostgreSQL (given by itself)")
+    config.addinivalue_line("markers", "slow: left out of a usual run; run only by: pytest -m slow")
     config.pluginmanager.import_plugin("servers.postgres_fixtures")
     set_urls_aside()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, unless it is asked for."""
+    if "slow" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE, slowly
 
 from jobqueue_core import Job, JobState
 from jobqueue_core.attempt import ExecutionState
@@ -73,6 +74,7 @@ def _job(rig: Rig, job_id: str) -> Job:
 # Crashes -------------------------------------------------------------------------------------------------------------------------------
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize(("job_type", "payload", "reason"), [("process.segfault", None, "SIGSEGV"), ("process.raise", {"how": "os._exit"}, "exit")])
 def test_a_handler_process_that_dies_takes_only_its_own_job_along(rig: Rig, job_type: str, payload: object, reason: str) -> None:
     worker = rig.start("worker")
@@ -90,6 +92,7 @@ def test_a_handler_process_that_dies_takes_only_its_own_job_along(rig: Rig, job_
     assert rig.left_behind() == []
 
 
+@MOSTLY_REDIS
 def test_handler_processes_killed_at_random_lose_nothing_and_repeat_what_they_ran(rig: Rig) -> None:
     ids = rig.enqueue(100, "process.sleep", seconds=0.02)
     worker = rig.start("worker", "--set", "worker.concurrency=4")
@@ -110,7 +113,7 @@ def test_handler_processes_killed_at_random_lose_nothing_and_repeat_what_they_ra
     assert len(_workers(rig)) == 1
 
 
-@pytest.mark.parametrize("kind", ["process.raise", "process.raise.async"])
+@pytest.mark.parametrize("kind", ["process.raise", slowly("process.raise.async")])
 def test_a_handler_that_tries_to_end_its_process_by_an_exception_fails_and_is_no_crash(embedded: Rig, kind: str) -> None:
     rig, hows = embedded, ("SystemExit", "KeyboardInterrupt", "BaseException", "GeneratorExit")
     bad = {how: rig.queue.enqueue(kind, {"how": how}).id for how in hows}
@@ -129,7 +132,7 @@ def test_a_handler_that_tries_to_end_its_process_by_an_exception_fails_and_is_no
 # Memory --------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["process.allocate", "process.grow"])
+@pytest.mark.parametrize("kind", [slowly("process.allocate"), "process.grow"])
 def test_a_handler_that_takes_more_memory_than_it_may_fails_and_follows_its_retry_policy(embedded: Rig, kind: str) -> None:
     rig = embedded
     worker = rig.start("worker")
@@ -154,7 +157,7 @@ def _processes_of(rig: Rig, job_id: str) -> set[int]:
     return {pid for one, _, _, pid in rig.runs() if one == job_id} | {int(line[-1]) for line in rig.notes("children")}
 
 
-@pytest.mark.parametrize("how", ["gil", "deaf", "stopped", "children"])
+@pytest.mark.parametrize("how", ["gil", slowly("deaf"), slowly("stopped"), "children"])
 def test_a_handler_that_does_not_end_in_time_is_killed_with_all_it_has_started(embedded: Rig, how: str) -> None:
     rig = embedded
     worker = rig.start("worker", "--set", "worker.concurrency=5")
@@ -175,7 +178,7 @@ def test_a_handler_that_does_not_end_in_time_is_killed_with_all_it_has_started(e
     assert how != "children" or len(rig.notes("children")) == 1
 
 
-@pytest.mark.parametrize(("kind", "how"), [("process.hang", "deaf"), ("process.hang", "children"), ("process.hang.async", "deaf")])
+@pytest.mark.parametrize(("kind", "how"), [slowly("process.hang", "deaf"), ("process.hang", "children"), ("process.hang.async", "deaf")])
 def test_a_job_that_is_cancelled_and_does_not_heed_it_is_killed_and_cancelled(embedded: Rig, kind: str, how: str) -> None:
     rig = embedded
     worker = rig.start("worker")
@@ -206,7 +209,9 @@ def test_a_job_that_is_cancelled_hears_of_it_and_may_end_by_itself(embedded: Rig
 # The worker ends -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("whom", "how"), [("the worker", "deaf"), ("the worker", "gil"), ("the worker", "stopped"), ("the whole group", "deaf")])
+@pytest.mark.parametrize(
+    ("whom", "how"), [slowly("the worker", "deaf"), ("the worker", "gil"), slowly("the worker", "stopped"), ("the whole group", "deaf")]
+)
 def test_handler_processes_do_not_outlive_a_worker_that_is_killed(embedded: Rig, whom: str, how: str) -> None:
     rig = embedded
     ids = [rig.queue.enqueue(kind, {"how": how}).id for kind in ("process.hang", "process.hang.async")]
@@ -258,7 +263,7 @@ def test_a_graceful_stop_lets_jobs_finish_and_leaves_no_process_behind(embedded:
     assert Counter(one for one, *_ in rig.runs()) == dict.fromkeys(ids, 1)
 
 
-@pytest.mark.parametrize("how", ["deaf", "children"])
+@pytest.mark.parametrize("how", [slowly("deaf"), "children"])
 def test_what_does_not_end_within_the_grace_is_killed_and_given_back_and_the_exit_is_in_order(embedded: Rig, how: str) -> None:
     rig = embedded
     ids = [rig.queue.enqueue("process.hang", {"how": how}).id for _ in range(2)]

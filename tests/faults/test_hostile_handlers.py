@@ -14,6 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import slowly
 
 from jobqueue_core import Job, JobState
 
@@ -162,7 +163,7 @@ def workers(rig: Rig) -> set[int]:
 # Descriptors ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("numbers", [[2], [1], [0, 1, 2]])
+@pytest.mark.parametrize("numbers", [slowly([2]), slowly([1]), [0, 1, 2]])
 def test_a_handler_that_closes_standard_descriptors_does_no_harm_and_they_are_opened_again(hostile: Rig, numbers: list[int]) -> None:
     process = hostile.start("worker")
     bad = hostile.queue.enqueue("close.standard", {"numbers": numbers})
@@ -309,7 +310,7 @@ def test_outcomes_that_a_locked_database_does_not_take_are_told_by_status_3_and_
 # Lifespans -----------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("how", "error"), [("raises", "LookupError: no database at 'db1'"), ("exits", "SystemExit: no database")])
+@pytest.mark.parametrize(("how", "error"), [("raises", "LookupError: no database at 'db1'"), slowly("exits", "SystemExit: no database")])
 def test_a_lifespan_that_raises_is_told_in_a_line_each_time_and_with_a_traceback_once_until_it_is_mended(hostile: Rig, how: str, error: str) -> None:
     (hostile.folder / "entering").write_text(how)
     job = hostile.queue.enqueue("resources")
@@ -327,7 +328,7 @@ def test_a_lifespan_that_raises_is_told_in_a_line_each_time_and_with_a_traceback
     assert ends(hostile, process) == 0
 
 
-@pytest.mark.parametrize("how", ["hangs", "blocks"])
+@pytest.mark.parametrize("how", [slowly("hangs"), "blocks"])
 def test_a_lifespan_that_hangs_is_named_and_keeps_no_worker_from_stopping(hostile: Rig, how: str) -> None:
     (hostile.folder / "entering").write_text(how)
     job = hostile.queue.enqueue("resources")

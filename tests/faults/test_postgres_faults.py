@@ -87,7 +87,7 @@ def site(build_rig: BuildRig, redis_place: RedisPlace, postgres_server: Postgres
 )
 def test_what_dies_and_completes_while_postgresql_is_down_arrives_once(site: Site, dying: int, completing: int, away: float) -> None:
     rig = site.rig
-    rig.start()
+    rig.start("worker")
     first = rig.enqueue(100, "rig.quick")
     rig.wait(lambda: rig.all_completed(first) and site.caught_up(), "what came before is recorded")
 
@@ -202,7 +202,7 @@ def test_after_a_restart_the_first_call_works(postgres_server: PostgresServer) -
 def test_jobs_run_as_fast_while_every_write_to_storage_is_slow(site: Site) -> None:
     rig = site.rig
     site.rows(_dawdling(2))
-    rig.start()
+    rig.start("worker")
     ids = rig.enqueue(2_000, "rig.quick")
     rig.wait(lambda: rig.all_completed(ids), "workers do not wait for storage", within=15)
     rig.wait(site.caught_up, "all is recorded, slowly", within=30)
@@ -290,7 +290,7 @@ class _Stopped(BaseException):
 @pytest.mark.parametrize("crash", ["before begin", "after begin", "after two", "after requeue", "before finish"])
 def test_a_bulk_retry_that_dies_anywhere_and_is_repeated_runs_each_job_once(site: Site, crash: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = site.rig
-    rig.start()
+    rig.start("worker")
     ids = rig.enqueue(10, "rig.fail", seconds=0)
     rig.wait(lambda: rig.states(ids) == {JobState.DEAD: 10} and site.caught_up(), "all are dead")
     runs = Counter(job for job, *_ in rig.runs())
@@ -368,7 +368,7 @@ class _Later:
 
 def test_a_bulk_retry_of_jobs_that_die_again_ends(site: Site) -> None:
     rig = site.rig
-    rig.start()
+    rig.start("worker")
     ids = rig.enqueue(30, "rig.fail", seconds=0)
     rig.wait(lambda: rig.states(ids) == {JobState.DEAD: 30} and site.caught_up(), "all are dead")
     result = rig.queue.operations.retry_dead_letters(DeadLetterFilter(type="rig.fail"))

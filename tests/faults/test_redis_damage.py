@@ -86,7 +86,7 @@ def test_workers_drain_a_full_server_with_retries_and_dead_letters(scene: Scene)
     server.config(maxmemory=_FULL)
     with pytest.raises(QueueFull):
         rig.queue.enqueue("rig.quick", filler)
-    process = rig.start("--set", "retry.base=50ms")
+    process = rig.start("worker", "--set", "retry.base=50ms")
     rig.wait(lambda: scene.states([*ids, *failing]) == {JobState.COMPLETED: 200, JobState.DEAD: 20}, "all jobs end")
     with pytest.raises(QueueFull):
         rig.queue.enqueue("rig.quick", filler)
@@ -107,7 +107,7 @@ def test_a_server_that_may_throw_jobs_away_is_refused(build_scene: BuildScene, s
     with pytest.raises(ConfigError, match="allkeys-lru"):
         RedisBroker(server.url)
     RedisBroker(server.url, allow_eviction=True).close()
-    assert scene.rig.start().wait(20) == 2
+    assert scene.rig.start("worker").wait(20) == 2
     assert "allkeys-lru" in scene.rig.log()
     status, text = scene.doctor()
     assert status != 0
@@ -127,7 +127,7 @@ def test_a_server_that_forgets_results_early_is_warned_of(redis_server: RedisSer
 def test_a_group_that_is_destroyed_again_and_again_costs_repeats_at_most(scene: Scene) -> None:
     rig = scene.rig
     ids = rig.enqueue(400, seconds=0.02)
-    process = rig.start()
+    process = rig.start("worker")
     for target in (50, 150, 250):
         rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
         for pattern in ("stream:*", "ready:*", "suspect:*"):
@@ -147,7 +147,7 @@ def test_a_group_that_is_destroyed_again_and_again_costs_repeats_at_most(scene: 
 def test_jobs_whose_stream_was_deleted_become_dead_letters_by_doctor(scene: Scene) -> None:
     rig = scene.rig
     ids = rig.enqueue(100)
-    process = rig.start("--set", 'worker.queues=["elsewhere"]')
+    process = rig.start("worker", "--set", 'worker.queues=["elsewhere"]')
     rig.wait(lambda: "worker up" in rig.log(), "the worker is up")
     scene.client.delete("stream:default:medium")
     status, text = scene.doctor()
@@ -163,7 +163,7 @@ def test_jobs_whose_stream_was_deleted_become_dead_letters_by_doctor(scene: Scen
     assert scene.doctor()[0] == 0
     scene.stop(process)
     new = rig.enqueue(10)
-    process = rig.start()
+    process = rig.start("worker")
     scene.wait_completed(new)
     scene.stop(process)
     scene.check()
@@ -173,7 +173,7 @@ def test_workers_stay_up_when_the_database_is_emptied_and_say_so(scene: Scene) -
     rig = scene.rig
     lost = rig.enqueue(50, seconds=0.3)
     position = scene.broker.events(None, limit=10, wait=timedelta(0)).position
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: len(rig.runs()) >= 15, "some jobs run")
     scene.client.flushall()
     new = rig.enqueue(50, seconds=0.01)
@@ -196,7 +196,7 @@ _GARBAGE = [
 
 def test_garbage_in_front_of_a_job_does_not_keep_it_from_running(scene: Scene) -> None:
     rig = scene.rig
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: "worker up" in rig.log(), "the worker is up")
     stream = "stream:default:critical"
     for number in range(100):
@@ -225,7 +225,7 @@ def test_jobs_whose_records_were_deleted_or_damaged_run_all_the_same(scene: Scen
             scene.client.delete(f"job:{job_id}")
         else:
             scene.client.set(f"job:{job_id}", b"\x01w")
-    process = rig.start()
+    process = rig.start("worker")
     scene.wait_completed(ids)
     scene.stop(process)
     assert Counter(job for job, _, _, _ in rig.runs()) == dict.fromkeys(ids, 1)

@@ -37,11 +37,11 @@ def test_no_job_is_lost_when_the_whole_process_group_is_killed_five_times_and_th
     with repeated(scene.client.script_flush, every=0.03):
         for _ in range(5):
             target = len(rig.runs()) + dice.randint(40, 150)
-            process = rig.start()
+            process = rig.start("worker")
             rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
             group_signal(process, signal.SIGKILL)
             process.wait()
-        process = rig.start()
+        process = rig.start("worker")
         # No new traffic: what the dead workers held comes back by itself (R19).
         scene.wait_completed(ids, within=LEASE + 5 + _START)
     scene.stop(process)
@@ -55,6 +55,7 @@ def test_no_job_is_lost_when_the_whole_process_group_is_killed_five_times_and_th
     scene.check()
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_past_its_lease_changes_nothing_when_it_wakes(scene: Scene) -> None:
     rig = scene.rig
     ids = rig.enqueue(40, seconds=0.15)
@@ -84,6 +85,7 @@ def test_a_worker_that_was_frozen_past_its_lease_changes_nothing_when_it_wakes(s
     scene.check()
 
 
+@pytest.mark.slow
 def test_rolling_restarts_repeat_nothing(scene: Scene) -> None:
     rig = scene.rig
     ids = rig.enqueue(250, seconds=0.1)
@@ -105,7 +107,7 @@ def test_rolling_restarts_repeat_nothing(scene: Scene) -> None:
 @pytest.mark.parametrize("away", [6.0, pytest.param(15.0, marks=pytest.mark.slow)])
 def test_all_go_on_when_the_server_was_away(scene: Scene, away: float) -> None:
     rig = scene.rig
-    process = rig.start()
+    process = rig.start("worker")
     with Producer(rig.queue, rate=100) as producer:
         rig.wait(lambda: len(rig.runs()) >= 50, "some jobs run")
         long = rig.enqueue(3, seconds=away / 2)
@@ -132,7 +134,7 @@ def test_all_go_on_when_the_server_was_away(scene: Scene, away: float) -> None:
 def test_nothing_that_was_acknowledged_is_lost_when_a_server_that_syncs_always_is_killed(build_scene: BuildScene, start_redis: StartRedis) -> None:
     scene = build_scene(start_redis(appendfsync="always"))
     rig = scene.rig
-    process = rig.start()
+    process = rig.start("worker")
     with Producer(rig.queue, rate=200) as producer:
         for target in (150, 300, 450):
             rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
@@ -153,7 +155,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_a_server_that_syncs_always_i
 @pytest.mark.parametrize("count", [700, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(remote: Scene, redis_proxy: Proxy, count: int) -> None:
     rig = remote.rig
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: "worker up" in rig.log(), "the worker is up")
     redis_proxy.reset_every(0.5)
     with Producer(rig.queue, rate=150) as producer:
@@ -192,7 +194,7 @@ def test_a_worker_in_a_black_hole_starts_nothing_once_its_leases_may_have_run_ou
 def test_nothing_expires_on_a_slow_network(remote: Scene, redis_proxy: Proxy) -> None:
     rig = remote.rig
     ids = rig.enqueue(40, seconds=0.05)
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: len(rig.runs()) >= 5, "some jobs run")
     redis_proxy.delay(0.2)
     remote.wait_completed(ids)

@@ -66,7 +66,7 @@ def test_many_jobs_due_at_one_instant_hold_up_neither_the_server_nor_a_critical_
     before = _cpu(scene.client)
     assert [broker.promote(_MOST_PROMOTED) for _ in range(20)] == [_MOST_PROMOTED] * 20
     assert (_cpu(scene.client) - before) / 20 < _SLOW_SCRIPT_US / 1_000_000
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: "worker up" in rig.log(), "the worker is up")
     delays, most = [], 0
     while _unfinished(broker) and len(delays) < 200:
@@ -151,7 +151,7 @@ def _commands_per_second(client: Redis, seconds: float = 3.0) -> float:
 def test_idle_workers_wait_and_do_not_spin(scene: Scene) -> None:
     rig, client = scene.rig, scene.client
     rig.enqueue(5)
-    processes = [rig.start("--set", "worker.lease=30s") for _ in range(2)]
+    processes = [rig.start("worker", "--set", "worker.lease=30s") for _ in range(2)]
     rig.wait(lambda: scene.broker.queue("default").completed == 5 and rig.log().count("worker up") == 2, "the workers are idle")
     cpu_before, began = _cpu(client), time.monotonic()
     commands = _commands_per_second(client)

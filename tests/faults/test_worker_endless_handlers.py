@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE, slowly
 
 from jobqueue_core import JobState
 from jobqueue_core.attempt import ExecutionState
@@ -35,7 +36,7 @@ def any_rig(broker_config: str, build_rig: BuildRig) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("kind", ["endless.thread", "endless.blocked", "endless.deaf", "endless.async"])
+@pytest.mark.parametrize("kind", ["endless.thread", "endless.blocked", slowly("endless.deaf"), "endless.async"])
 def test_a_handler_that_does_not_end_fails_as_a_timeout_and_its_slot_is_there_for_others(endless: Rig, kind: str) -> None:
     rig = endless
     ids = [rig.queue.enqueue(kind).id for _ in range(2)]
@@ -59,6 +60,7 @@ def test_a_handler_that_does_not_end_fails_as_a_timeout_and_its_slot_is_there_fo
     assert len({pid for *_, pid in rig.runs()}) == 1
 
 
+@MOSTLY_REDIS
 def test_an_endless_handler_keeps_its_lease_until_its_timeout_and_not_longer(any_rig: Rig) -> None:
     rig = any_rig
     job = rig.queue.enqueue("endless.long")
@@ -74,6 +76,7 @@ def test_an_endless_handler_keeps_its_lease_until_its_timeout_and_not_longer(any
     assert 3.0 <= execution.duration_ms / 1000 < 3.0 + 0.2 + 1.5
 
 
+@MOSTLY_SQLITE
 def test_after_several_handlers_that_cannot_be_ended_the_worker_goes_on_in_a_fresh_process(any_rig: Rig) -> None:
     rig = any_rig
     ids = [rig.queue.enqueue("endless.deaf").id for _ in range(4)]
@@ -90,6 +93,7 @@ def test_after_several_handlers_that_cannot_be_ended_the_worker_goes_on_in_a_fre
     assert {tuple(rig.history(one)) for one in ids} == {(ExecutionState.FAILED, ExecutionState.DEAD)}
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("kind", ["endless.late.thread", "endless.late.async"])
 def test_what_a_handler_returns_after_it_was_given_up_changes_nothing(any_rig: Rig, kind: str) -> None:
     rig = any_rig

@@ -19,6 +19,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE, slowly
 
 from jobqueue_core import JobState
 from jobqueue_core.attempt import ExecutionState
@@ -36,17 +37,17 @@ def any_rig(broker_config: str, build_rig: BuildRig) -> Rig:
     return build_rig(broker_config)
 
 
-@pytest.mark.parametrize("job_type", ["rig.thread", "rig.async"])
+@pytest.mark.parametrize("job_type", ["rig.thread", slowly("rig.async")])
 def test_no_job_is_lost_when_the_whole_process_group_is_killed_five_times(rig: Rig, job_type: str) -> None:
     ids = rig.enqueue(1_500, job_type)
     dice = random.Random(7)
     for _ in range(5):
         target = len(rig.runs()) + dice.randint(40, 200)
-        process = rig.start()
+        process = rig.start("worker")
         rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    process = rig.start()
+    process = rig.start("worker")
     # No new traffic: what the dead workers held comes back by itself.
     rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
     process.send_signal(signal.SIGTERM)
@@ -63,11 +64,11 @@ def test_history_has_each_run_once_after_kills(rig: Rig) -> None:
     ids = rig.enqueue(300)
     for _ in range(2):
         target = len(rig.runs()) + 60
-        process = rig.start()
+        process = rig.start("worker")
         rig.wait(lambda target=target: len(rig.runs()) >= target, "some jobs run")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    process = rig.start()
+    process = rig.start("worker")
     rig.wait(lambda: rig.all_completed(ids), "all jobs complete")
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
@@ -78,6 +79,7 @@ def test_history_has_each_run_once_after_kills(rig: Rig) -> None:
         assert [one.state for one in executions] == [ExecutionState.LOST] * (len(executions) - 1) + [ExecutionState.COMPLETED]
 
 
+@MOSTLY_REDIS
 def test_two_workers_run_nothing_twice(any_rig: Rig) -> None:
     processes = [any_rig.start("worker"), any_rig.start("worker")]
     any_rig.wait(lambda: any_rig.log().count("worker up") == 2, "both are up")
@@ -92,9 +94,10 @@ def test_two_workers_run_nothing_twice(any_rig: Rig) -> None:
     assert len({pid for _, _, _, pid in runs}) == 2
 
 
+@MOSTLY_SQLITE
 def test_a_graceful_stop_loses_nothing_and_repeats_nothing(any_rig: Rig) -> None:
     ids = any_rig.enqueue(300, seconds=0.1)
-    process = any_rig.start()
+    process = any_rig.start("worker")
     any_rig.wait(lambda: len(any_rig.runs()) >= 30, "some jobs run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
@@ -102,16 +105,17 @@ def test_a_graceful_stop_loses_nothing_and_repeats_nothing(any_rig: Rig) -> None
     states = any_rig.states(ids)
     assert set(states) == {JobState.COMPLETED, JobState.QUEUED}
     assert states[JobState.COMPLETED] == len(any_rig.runs())
-    second = any_rig.start()
+    second = any_rig.start("worker")
     any_rig.wait(lambda: any_rig.all_completed(ids), "the rest completes")
     second.send_signal(signal.SIGTERM)
     assert second.wait(10) == 0
     assert Counter(job for job, _, _, _ in any_rig.runs()) == dict.fromkeys(ids, 1)
 
 
+@MOSTLY_SQLITE
 def test_a_second_signal_gives_everything_back_at_once_and_exits_4(any_rig: Rig) -> None:
     ids = any_rig.enqueue(5, "rig.async", seconds=60)
-    process = any_rig.start()
+    process = any_rig.start("worker")
     any_rig.wait(lambda: len(any_rig.runs()) == 5, "all jobs run")
     process.send_signal(signal.SIGTERM)
     any_rig.wait(lambda: "stopping" in any_rig.log(), "it has heard the first signal")
@@ -123,18 +127,20 @@ def test_a_second_signal_gives_everything_back_at_once_and_exits_4(any_rig: Rig)
     assert any_rig.states(ids) == {JobState.QUEUED: 5}
 
 
+@MOSTLY_SQLITE
 def test_handlers_that_do_not_end_are_abandoned_with_exit_3_and_their_jobs_given_back(any_rig: Rig) -> None:
     ids = any_rig.enqueue(3, "rig.thread", seconds=60)
-    process = any_rig.start("--set", "worker.shutdown_timeout=1s")
+    process = any_rig.start("worker", "--set", "worker.shutdown_timeout=1s")
     any_rig.wait(lambda: len(any_rig.runs()) == 3, "all jobs run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(8) == 3
     assert any_rig.states(ids) == {JobState.QUEUED: 3}
 
 
+@MOSTLY_REDIS
 def test_children_stop_by_themselves_when_only_the_supervisor_is_killed(any_rig: Rig) -> None:
     ids = any_rig.enqueue(300, seconds=0.05)
-    process = any_rig.start()
+    process = any_rig.start("worker")
     any_rig.wait(lambda: len(any_rig.runs()) >= 30, "some jobs run")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -155,7 +161,7 @@ def test_a_file_that_is_not_ours_is_refused_with_a_text_and_exit_2_and_left_as_i
             other.execute("CREATE TABLE theirs (a)")
     before = path.read_bytes()
 
-    process = rig.start("--set", f"broker.url=sqlite:///{path}")
+    process = rig.start("worker", "--set", f"broker.url=sqlite:///{path}")
     assert process.wait(20) == 2
     assert "foreign.db" in rig.log()
     assert "Traceback" not in rig.log()

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE
 
 from jobqueue_core import JobState
 from jobqueue_core.attempt import ExecutionState
@@ -78,6 +79,7 @@ def test_a_handler_that_ends_the_process_is_dead_after_max_crashes_and_a_hundred
     assert all(job.crashes <= 1 for job in rig.queue.broker.get(good) if job)
 
 
+@MOSTLY_REDIS
 def test_a_job_that_takes_its_worker_down_dies_with_the_reason_and_slow_neighbours_beside_it_each_time_complete(any_rig: Rig) -> None:
     rig = any_rig
     killer = rig.queue.enqueue("hostile.segfault").id
@@ -129,6 +131,7 @@ def test_two_jobs_that_take_their_worker_down_run_together_once_at_most(hostile:
     assert {job.dead_reason for job in rig.queue.broker.get(killers) if job} == {"worker_lost"}
 
 
+@MOSTLY_SQLITE
 def test_an_event_loop_blocked_for_two_leases_keeps_its_lease_and_says_who_blocks_it(any_rig: Rig) -> None:
     rig = any_rig
     job = rig.queue.enqueue("hostile.block", {"seconds": 2.2 * LEASE})

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE
 from redis_scene import repeated
 
 from jobqueue_core import JobState
@@ -32,6 +33,7 @@ def any_rig(broker_config: str, build_rig: BuildRig) -> Rig:
     return rig
 
 
+@MOSTLY_REDIS
 def test_four_workers_restarted_one_after_the_other_under_load_run_each_job_once(any_rig: Rig) -> None:
     rig = any_rig
     ids: list[str] = []
@@ -65,6 +67,7 @@ def test_four_workers_restarted_one_after_the_other_under_load_run_each_job_once
     assert (queue.completed, queue.dead, queue.processing, queue.waiting) == (len(ids), 0, 0, 0)
 
 
+@MOSTLY_REDIS
 def test_what_a_stopping_worker_gives_back_starts_elsewhere_within_two_seconds_in_the_same_attempt(any_rig: Rig) -> None:
     rig = any_rig
     ids = [rig.queue.enqueue("hostile.hang").id for _ in range(5)]
@@ -85,6 +88,7 @@ def test_what_a_stopping_worker_gives_back_starts_elsewhere_within_two_seconds_i
     assert {job.crashes for job in rig.queue.broker.get(ids) if job} == {0}
 
 
+@MOSTLY_SQLITE
 def test_a_stopping_worker_starts_nothing_more_and_ends_soon_after_its_longest_job(any_rig: Rig) -> None:
     rig = any_rig
     ids = rig.enqueue(60, seconds=0.5)
@@ -105,6 +109,7 @@ def test_a_stopping_worker_starts_nothing_more_and_ends_soon_after_its_longest_j
 # Recycling -----------------------------------------------------------------------------------------------------------------------------
 
 
+@MOSTLY_SQLITE
 def test_handlers_that_leak_files_and_threads_are_bounded_by_max_jobs_and_nothing_is_lost(any_rig: Rig) -> None:
     rig, each = any_rig, 60
     payloads = [{"type": "hostile.leak", "payload": {"kibibytes": 1, "seconds": 0.02}} for _ in range(5 * each)]

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS, MOSTLY_SQLITE
 from redis_scene import Scene, pass_time
 
 from jobqueue_core import JobState
@@ -46,6 +47,7 @@ def _all_there_is(rig: Rig, ids: list[str]) -> tuple[object, ...]:
 # Killed --------------------------------------------------------------------------------------------------------------------------------
 
 
+@MOSTLY_REDIS
 def test_what_a_killed_tree_held_starts_elsewhere_in_a_lease_without_new_traffic_and_counts_as_a_crash(any_rig: Rig) -> None:
     rig = any_rig
     ids = [rig.queue.enqueue("hostile.hang").id for _ in range(5)]
@@ -61,6 +63,7 @@ def test_what_a_killed_tree_held_starts_elsewhere_in_a_lease_without_new_traffic
     assert [rig.history(one) for one in ids] == [[LOST, COMPLETED]] * 5
 
 
+@MOSTLY_SQLITE
 def test_what_a_killed_child_held_starts_again_at_once_and_only_what_had_started_counts_as_crashed(any_rig: Rig) -> None:
     rig = any_rig
     started = rig.queue.enqueue("hostile.single", {"seconds": 1})
@@ -109,6 +112,7 @@ def test_what_a_frozen_worker_says_when_it_wakes_changes_nothing(any_rig: Rig) -
     assert sorted(letter.job.id for letter in letters) == sorted(job.id for job in against_death)
 
 
+@MOSTLY_REDIS
 def test_of_a_worker_frozen_amid_quick_jobs_nothing_runs_that_it_had_not_started(any_rig: Rig) -> None:
     rig = any_rig
     ids = rig.enqueue(600, seconds=0.02)
@@ -131,6 +135,7 @@ def test_of_a_worker_frozen_amid_quick_jobs_nothing_runs_that_it_had_not_started
         assert states == [LOST] * (len(states) - 1) + [COMPLETED]
 
 
+@MOSTLY_REDIS
 def test_a_host_that_was_suspended_loses_nothing_and_completes_each_job_once(any_rig: Rig) -> None:
     rig = any_rig
     workers = [rig.start("worker", *SHORT) for _ in range(2)]
@@ -181,6 +186,7 @@ def test_a_worker_that_is_cut_off_starts_nothing_after_its_lease_although_it_hol
 # Namesakes -----------------------------------------------------------------------------------------------------------------------------
 
 
+@MOSTLY_SQLITE
 def test_two_workers_of_one_name_both_work_and_steal_nothing_from_each_other(any_rig: Rig) -> None:
     rig = any_rig
     workers = [rig.start("worker", *SHORT, "--set", "worker.name=same") for _ in range(2)]

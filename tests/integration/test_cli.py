@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from brokers import MOSTLY_SQLITE
 from cli_site import Site, eventually, make_site, worker, write_distribution
 
 pytest.importorskip("handlers_example", reason="its handlers are the jobs of these tests")
@@ -240,6 +241,7 @@ def test_what_fails_says_so_on_stderr_alone(site: Site, words: Sequence[str], st
     assert "Traceback" not in done.stderr
 
 
+@MOSTLY_SQLITE
 def test_what_waits_is_cancelled_paused_and_purged(any_site: Site) -> None:
     ids = [any_site.call("enqueue", "a.b", "--delay", "1h", "--payload", "-", stdin="[1]").stdout.strip() for _ in range(3)]
     assert any_site.json("job", "cancel", ids[0])["state"] == "cancelled"
@@ -252,6 +254,7 @@ def test_what_waits_is_cancelled_paused_and_purged(any_site: Site) -> None:
 # A terminal ----------------------------------------------------------------------------------------------------------------------------
 
 
+@MOSTLY_SQLITE
 def test_a_terminal_gets_a_table_and_is_asked_before_a_purge(any_site: Site) -> None:
     job_id = any_site.call("enqueue", "a.b").stdout.strip()
     status, shown = any_site.at_a_terminal("jobs")

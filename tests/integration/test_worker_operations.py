@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from brokers import MOSTLY_REDIS, WORKING_MOSTLY_REDIS, WORKING_MOSTLY_SQLITE
 from cli_site import Site, eventually, make_site, worker, write_distribution
 from servers import RedisServer
 
@@ -107,6 +108,7 @@ def messages(site: Site, job_id: str) -> list[tuple[str, str]]:
 # Cancelling what runs ------------------------------------------------------------------------------------------------------------------
 
 
+@WORKING_MOSTLY_REDIS
 @pytest.mark.parametrize("mode", MODES)
 def test_a_running_job_is_cancelled_and_can_be_read_before_and_after(working: Site, mode: str) -> None:
     job_id = begun(working, f"patient.{mode}")
@@ -123,6 +125,7 @@ def test_a_running_job_is_cancelled_and_can_be_read_before_and_after(working: Si
     assert [(one["run"], one["state"]) for one in working.json("executions", "--job", job_id)] == [(1, "cancelled")]
 
 
+@WORKING_MOSTLY_SQLITE
 @pytest.mark.parametrize("mode", MODES)
 def test_a_job_that_completes_all_the_same_stays_completed_with_its_result(working: Site, mode: str) -> None:
     job_id = begun(working, f"stubborn.{mode}")
@@ -154,6 +157,7 @@ def test_a_request_to_cancel_is_shown_until_it_is_followed(working: Site) -> Non
 # What workers run ----------------------------------------------------------------------------------------------------------------------
 
 
+@WORKING_MOSTLY_REDIS
 def test_workers_are_listed_with_what_each_runs_since_when_where_and_of_which_version(working: Site) -> None:
     before = datetime.now(UTC)
     ids = {begun(working, "patient.async"), begun(working, "patient.thread")}
@@ -174,6 +178,7 @@ def test_workers_are_listed_with_what_each_runs_since_when_where_and_of_which_ve
         working.call("job", "cancel", job_id)
 
 
+@MOSTLY_REDIS
 def test_a_worker_that_is_killed_is_gone_at_once_and_so_is_what_it_ran(tmp_path: Path, broker_config: str) -> None:
     site = with_handlers(make_site(tmp_path, broker_config))
     with worker(site) as process, JobQueue.from_config(site.folder / "jobqueue.toml") as queue:

@@ -156,7 +156,7 @@ def test_a_handler_that_logs_all_the_time_never_takes_the_locks_of_the_log_along
             for _ in range(200):
                 pass
 
-    for _ in range(50):
+    for _ in range(20):
         thread = Thread(talkative)
         thread.start()
         thread.began.wait(5)
@@ -189,8 +189,8 @@ def often_switching() -> object:
 def test_whenever_it_comes_the_code_after_the_handler_is_never_hit() -> None:
     """The handler returns at about the moment at which it is interrupted: it has then returned, or was interrupted, and nothing comes later."""
     ends = set()
-    for turn in range(1000):
-        spins = turn * 97 % 10_000
+    for turn in range(400):
+        spins = turn * 197 % 10_000
 
         def short(spins: int = spins) -> str:
             for _ in range(spins):
