@@ -83,7 +83,7 @@ def handler(
         retry: How long to wait between attempts; None leaves it to ``[retry]``.
         discard_on: Exceptions after which trying again is no use: dead at once, as ``discarded``.
         grace: How long a handler that was asked to stop (by its timeout or a cancel) may take to do so, before it is ended by force: killed in a
-            process, interrupted in a thread and given up when that does not help.
+            process, interrupted in a thread and given up when that does not help. At a shutdown it is one second, whatever is given here.
         isolation: Where it runs; None means ``async`` for an ``async def``, else ``thread``. ``process`` serves both kinds.
         memory: The most memory its process may take, as ``"512MiB"`` or a number of bytes; only with ``isolation="process"``.
         concurrency: Most runs of this type at once in one worker; None for no limit of its own.

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from datetime import timedelta
-from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from jobqueue_core.attempt import Lease, Outcome, Release
+from jobqueue_core.attempt import Outcome, Release
 from jobqueue_core.worker.lock import BriefLock
 from jobqueue_core.worker.pace import LONGEST_BUFFER_SECONDS, Pace
 
 if TYPE_CHECKING:
-    from asyncio import Task
     from collections.abc import Callable, Iterable, Sequence
 
-    from jobqueue_core.context import JobContext
-    from jobqueue_core.worker.plan import Plan
+    from jobqueue_core.worker.run import Run
 
-__all__ = ["Holdings", "Kind", "Run", "StartedJobs"]
+
+__all__ = ["Holdings", "Kind", "StartedJobs"]
 
 Kind = Literal["async", "thread"]
 
@@ -45,53 +43,6 @@ class StartedJobs(Protocol):
 
     def clear(self, slot: int) -> None:
         """Say that the handler in *slot* has ended."""
-
-
-class Run:
-    """One leased job on its way through the worker."""
-
-    __slots__ = (
-        "buffered_at",
-        "context",
-        "done",
-        "forced",
-        "forced_at",
-        "lease",
-        "plan",
-        "renewed_at",
-        "slot",
-        "started_at",
-        "stopped_at",
-        "task",
-        "valid_until",
-        "written_off",
-    )
-
-    def __init__(self, lease: Lease, plan: Plan, *, sent_at: float, valid_until: float) -> None:
-        self.lease = lease
-        self.plan = plan
-        self.buffered_at = sent_at
-        self.renewed_at = sent_at
-        """When the last lease or renewal was sent, by the monotonic clock."""
-        self.valid_until = valid_until
-        """Until when the lease surely holds; nothing is started beyond it (DESIGN R3)."""
-        self.context: JobContext | None = None
-        self.started_at = 0.0
-        self.stopped_at = 0.0
-        """When its handler was asked to stop."""
-        self.forced_at = 0.0
-        """When its end was first tried to be forced."""
-        self.forced = False
-        """Whether that has been done."""
-        self.slot = -1
-        self.task: Task[None] | None = None
-        self.done = False
-        self.written_off = False
-
-    @property
-    def deadline(self) -> float:
-        """When its handler's time is over, by the monotonic clock; infinity while it has not begun."""
-        return inf if self.context is None else self.context.deadline_at
 
 
 class _Lane:

@@ -11,8 +11,8 @@ from jobqueue_core.attempt import Dead, Lease, Release
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
 from jobqueue_core.job import DeadReason
-from jobqueue_core.worker.holdings import Run
 from jobqueue_core.worker.plan import Plan
+from jobqueue_core.worker.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

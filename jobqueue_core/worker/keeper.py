@@ -10,16 +10,19 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from jobqueue_core.broker import HEARTBEAT, Consumer, RunningJob, WorkerInfo
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import BrokerError
-from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.holdings import Holdings
 from jobqueue_core.worker.settlement import collect_report
 from jobqueue_core.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["Keeper"]
 

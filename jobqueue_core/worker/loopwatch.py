@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from jobqueue_core.worker.handlerloop import HandlerLoop
-    from jobqueue_core.worker.holdings import Holdings, Run
+    from jobqueue_core.worker.holdings import Holdings
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["LoopWatch"]
 

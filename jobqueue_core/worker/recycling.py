@@ -9,9 +9,9 @@ from jobqueue_core.worker.tuning import resident_bytes
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from jobqueue_core.worker.holdings import Run
     from jobqueue_core.worker.loopwatch import LoopWatch
     from jobqueue_core.worker.options import WorkerOptions
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["Recycling"]
 

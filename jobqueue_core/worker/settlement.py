@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from jobqueue_core.broker import Consumer
     from jobqueue_core.observers import Observers
-    from jobqueue_core.worker.holdings import Holdings, Run
+    from jobqueue_core.worker.holdings import Holdings
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["Settler", "collect_report"]
 

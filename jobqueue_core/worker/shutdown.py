@@ -17,7 +17,7 @@ from jobqueue_core.worker.settlement import Settler
 from jobqueue_core.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["Shutdown"]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from jobqueue_core.worker.executor import Executor
-from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.holdings import Holdings
+from jobqueue_core.worker.run import Run
 from jobqueue_core.worker.runners import Runner
 
 if TYPE_CHECKING:

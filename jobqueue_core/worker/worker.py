@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from jobqueue_core.durations import Duration
     from jobqueue_core.handlers import Registry
     from jobqueue_core.job import Job
-    from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.worker.run import Run
     from jobqueue_core.worker.runners import Runner
 
 __all__ = ["Worker", "WorkerOptions"]

@@ -14,8 +14,9 @@ from jobqueue_core import Job, JobState, Priority, handler
 from jobqueue_core.attempt import Completed, Dead, Lease
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import DeadReason, new_job_id
-from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.holdings import Holdings
 from jobqueue_core.worker.plan import JobDefaults, Plan
+from jobqueue_core.worker.run import Run
 
 LATER = timedelta(seconds=1)
 

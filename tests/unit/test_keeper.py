@@ -17,9 +17,10 @@ from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import new_job_id
 from jobqueue_core.testing.factories import worker_info
 from jobqueue_core.worker.executor import Executor
-from jobqueue_core.worker.holdings import Holdings, Run
+from jobqueue_core.worker.holdings import Holdings
 from jobqueue_core.worker.keeper import Keeper
 from jobqueue_core.worker.plan import JobDefaults, Plan
+from jobqueue_core.worker.run import Run
 from jobqueue_core.worker.watchdog import Watchdog
 
 LEASE = 30.0

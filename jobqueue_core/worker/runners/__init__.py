@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from jobqueue_core.worker.holdings import Run
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["Runner"]
 

@@ -20,7 +20,8 @@ from jobqueue_core.worker.forks import end_if_copy
 if TYPE_CHECKING:
     from jobqueue_core.worker.executor import Executor
     from jobqueue_core.worker.handlerloop import HandlerLoop
-    from jobqueue_core.worker.holdings import Holdings, Run
+    from jobqueue_core.worker.holdings import Holdings
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["LoopRunner"]
 

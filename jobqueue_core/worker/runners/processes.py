@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobqueue_core.service import Stop
-    from jobqueue_core.worker.holdings import Run
     from jobqueue_core.worker.isolation.pool import HandlerProcesses
+    from jobqueue_core.worker.run import Run
     from jobqueue_core.worker.runners.threads import ThreadRunner
 
 __all__ = ["ProcessRunner"]

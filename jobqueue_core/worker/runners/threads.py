@@ -16,7 +16,8 @@ from jobqueue_core.worker.interrupting import interrupt
 
 if TYPE_CHECKING:
     from jobqueue_core.worker.executor import Executor
-    from jobqueue_core.worker.holdings import Holdings, Run
+    from jobqueue_core.worker.holdings import Holdings
+    from jobqueue_core.worker.run import Run
 
 __all__ = ["ThreadRunner"]
 
