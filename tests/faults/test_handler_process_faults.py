@@ -247,6 +247,7 @@ def test_when_only_the_supervisor_is_killed_running_jobs_finish_and_no_process_i
     assert (job.state, job.crashes, job.retry_count) == (JobState.QUEUED, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_graceful_stop_lets_jobs_finish_and_leaves_no_process_behind(embedded: Rig) -> None:
     rig = embedded
     ids = rig.enqueue(20, "process.sleep", seconds=0.2)

@@ -281,6 +281,7 @@ def test_a_service_that_keeps_breaking_is_started_again_later_each_time(start: S
     assert command.exit_status() == 0
 
 
+@pytest.mark.slow
 def test_the_time_to_the_next_start_has_an_end_and_begins_anew_when_one_has_lived_long(start: Start, home: Path) -> None:
     (home / "plain").write_text("breaks")
     command = start("plain", command=supervisor(last_delay=0.2, steady=4))

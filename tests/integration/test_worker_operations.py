@@ -202,6 +202,7 @@ def probe(site: Site, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_is_neither_ready_nor_alive_until_it_goes_on(embedded: Site) -> None:
     with worker(embedded, "--set", "worker.processes=2", processes=2):
         (embedded.folder / "jobqueue.toml").write_text("[worker]\nprocesses = 2\n")
