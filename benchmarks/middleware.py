@@ -16,7 +16,7 @@ from jobqueue_core.context import current_run
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.job import new_job_id
 from jobqueue_core.logs import configure
-from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_starts
 from jobqueue_core.settings.sections import LogSection
 from jobqueue_core.worker.executor import Executor
 from jobqueue_core.worker.plan import JobDefaults, Plan
@@ -54,7 +54,7 @@ _LAYERS: dict[str, Callable[[], list[Middleware]]] = {
     "bare": list,
     "a layer that does nothing": lambda: [_nothing],
     "bundled, log level info": lambda: [Metrics().measure],
-    "bundled, log level debug": lambda: [log_runs, Metrics().measure],
+    "bundled, log level debug": lambda: [log_starts, Metrics().measure],
 }
 
 
@@ -142,7 +142,7 @@ def call(*, what: str, batches: int) -> dict[str, float]:
     """In the child: one of these calls, without the loop and the function round it."""
     function, form = _CALLS[what]
     _log_to_nowhere("info", form)
-    log, context = logging.getLogger("some.library"), JobContext(_job())
+    log, context = logging.getLogger("acme.client"), JobContext(_job())
     if what.endswith("in a run"):
         current_run.set(context)
     count = _LINES if function is _line else _BATCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-__all__ = ["Duration", "format_duration", "format_size", "parse_duration", "parse_size", "to_timedelta"]
+__all__ = ["Duration", "format_duration", "format_size", "parse_duration", "parse_size", "plain", "to_timedelta"]
 
 Duration = timedelta | str
 """What every option that takes a duration accepts: a timedelta, or text such as ``"30s"``."""
@@ -39,7 +39,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def to_timedelta(value: Duration) -> timedelta:
-    """Turn text into a timedelta and pass a timedelta through.
+    """Turn text, or a timedelta of whatever class, into a plain timedelta.
 
     Raises:
         ValueError: The text is not a duration, or the duration is negative or longer than 100 years.
@@ -53,7 +53,12 @@ def to_timedelta(value: Duration) -> timedelta:
     if not timedelta(0) <= value <= _LONGEST:
         msg = f"{value} is not a duration between 0 and 100 years"
         raise ValueError(msg)
-    return value
+    return plain(value)
+
+
+def plain(value: timedelta) -> timedelta:
+    """*value* as a timedelta and nothing more: classes of other libraries derive from it, and cannot be written down."""
+    return value if type(value) is timedelta else timedelta.__add__(timedelta(0), value)
 
 
 def format_duration(duration: timedelta) -> str:

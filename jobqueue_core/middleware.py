@@ -23,7 +23,7 @@ from typing import Any
 from jobqueue_core.context import JobContext
 from jobqueue_core.histogram import Histogram
 
-__all__ = ["Metrics", "Middleware", "Next", "compose", "log_runs", "misfit", "name_of"]
+__all__ = ["Metrics", "Middleware", "Next", "compose", "log_starts", "misfit", "name_of"]
 
 Next = Callable[[JobContext], Awaitable[object]]
 Middleware = Callable[[JobContext, Next], Awaitable[object]]
@@ -82,7 +82,7 @@ def _without_partials(function: Any) -> Any:
     return function
 
 
-def log_runs(ctx: JobContext, call_next: Next) -> Awaitable[object]:
+def log_starts(ctx: JobContext, call_next: Next) -> Awaitable[object]:
     """Log each start at DEBUG; how a run has ended is logged when that is settled. A worker leaves it out when the level is disabled."""
     job = ctx.job
     facts = {**job.log_facts(), "worker": ctx.worker_id}

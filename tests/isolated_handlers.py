@@ -165,7 +165,7 @@ _leaked: list[bytearray] = []
 @handler("iso.log", isolation="process")
 def log(payload: object) -> None:
     """Logs by a logger of its own."""
-    logging.getLogger("some.library").warning("said by a library")
+    logging.getLogger("acme.client").warning("said by a library")
 
 
 @handler("iso.result", isolation="process", max_retries=0)

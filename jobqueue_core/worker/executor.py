@@ -11,7 +11,7 @@ from typing import Any, Final, assert_never
 
 from jobqueue_core.attempt import MAX_ERROR, MAX_TRACEBACK, Cancelled, Completed, Crashed, Dead, Outcome, Retrying, Returned, Snoozed
 from jobqueue_core.context import JobContext, current_run
-from jobqueue_core.durations import format_duration
+from jobqueue_core.durations import format_duration, plain
 from jobqueue_core.errors import InvalidPayload
 from jobqueue_core.handlers import HandlerSpec
 from jobqueue_core.job import DeadReason
@@ -155,7 +155,7 @@ class Executor:
         match error:
             # By attribute: a subclass may have forgotten to call our __init__.
             case Snooze(delay=timedelta() as delay):
-                return Snoozed(delay=delay)
+                return Snoozed(delay=plain(delay))
             case Discard():
                 return Dead(reason=DeadReason.DISCARDED, error=_text(error), traceback=_trace(error))
             case Retry(delay=timedelta() as delay):
@@ -178,7 +178,7 @@ class Executor:
             return Dead(reason=DeadReason.RETRIES_EXHAUSTED, error=text, traceback=trace)
         if delay is None:
             delay = plan.retry.delay(job.retry_count, job.retry_delay)
-        return Retrying(delay=delay, error=text, traceback=trace)
+        return Retrying(delay=plain(delay), error=text, traceback=trace)
 
 
 _COMPLETED: Final = Completed()

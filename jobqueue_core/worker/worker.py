@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import attrs
 
 from jobqueue_core.errors import HandlerError
-from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs, misfit
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_starts, misfit
 from jobqueue_core.observers import Observers
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.service import Exit, Stop, StopLevel, Supervision
@@ -115,7 +115,7 @@ class Worker:
         self._recorder = recorder
         for problem in filter(None, map(misfit, middleware)):
             raise HandlerError(problem)
-        bundled: list[Middleware] = [log_runs] if _log.isEnabledFor(logging.DEBUG) else []
+        bundled: list[Middleware] = [log_starts] if _log.isEnabledFor(logging.DEBUG) else []
         if self._observers.started is not None:
             bundled.append(_telling(self._observers.started))
         bundled.append(self.metrics.measure)

@@ -20,7 +20,7 @@ import logging
 
 from jobqueue_core import RetryPolicy, handler
 
-library = logging.getLogger("some.library")
+library = logging.getLogger("acme.client")
 
 
 @handler("lines.async")

@@ -332,6 +332,20 @@ def test_an_invalid_payload_that_the_handler_itself_raises_is_a_failure_like_any
     assert isinstance(decide(kind, raising(InvalidPayload("payload", "of another job"))), Retrying)
 
 
+class OddDuration(timedelta):
+    """As other libraries make them; no encoder knows it."""
+
+
+@KINDS
+def test_a_delay_of_another_librarys_class_becomes_a_plain_one_which_can_be_written_down(kind: str) -> None:
+    forgetful = Snooze("1s")
+    forgetful.delay = OddDuration(seconds=3)
+    for error in (Snooze(OddDuration(seconds=3)), Retry(delay=OddDuration(seconds=3)), forgetful):
+        outcome = decide(kind, raising(error))
+        assert isinstance(outcome, Snoozed | Retrying)
+        assert (outcome.delay, type(outcome.delay)) == (timedelta(seconds=3), timedelta)
+
+
 # Being asked to stop -------------------------------------------------------------------------------------------------------------------
 
 

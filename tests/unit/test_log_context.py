@@ -18,7 +18,7 @@ from jobqueue_core.logs import JsonFormatter
 from jobqueue_core.middleware import Next
 from jobqueue_core.testing import Harness
 
-LIBRARY = logging.getLogger("some.library")
+LIBRARY = logging.getLogger("acme.client")
 FACTS = ("job_id", "type", "queue", "attempt", "run")
 
 

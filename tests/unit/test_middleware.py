@@ -20,7 +20,7 @@ from jobqueue_core.attempt import Completed, Dead, Outcome, Retrying, Snoozed
 from jobqueue_core.handlers import inspect_handler
 from jobqueue_core.histogram import Histogram
 from jobqueue_core.job import DeadReason
-from jobqueue_core.middleware import Metrics, Middleware, Next, log_runs, misfit, name_of
+from jobqueue_core.middleware import Metrics, Middleware, Next, log_starts, misfit, name_of
 from jobqueue_core.worker.executor import Executor
 from jobqueue_core.worker.plan import JobDefaults, Plan
 
@@ -340,7 +340,7 @@ def test_the_total_of_all_types_can_be_asked_while_new_ones_are_measured() -> No
 def test_starts_are_logged_at_debug_without_the_payload(function: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     """How runs end is logged when that is settled: see integration/test_worker_logs.py."""
     with caplog.at_level(logging.DEBUG, logger="jobqueue.worker"):
-        assert isinstance(run(function, log_runs), Completed)
+        assert isinstance(run(function, log_starts), Completed)
     (record,) = [record for record in caplog.records if record.name == "jobqueue.worker"]
     assert (record.getMessage(), record.levelno) == ("started", logging.DEBUG)
     assert record.__dict__["fields"] == {"job_id": JOB.id, "type": "t", "queue": "default", "attempt": 1, "run": 1, "worker": "worker-1"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import os
 import resource
 import select
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HandlerHost"]
 
-_log = logging.getLogger("jobqueue.worker")
 _TELL: Final = 0.1
 """How often the worker is told of progress and log lines, in seconds."""
 _LOOK_AT_LOOP: Final = 1.0
