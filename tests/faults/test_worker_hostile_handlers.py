@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 LEASE = 1.0
 
 
+_CONCURRENCY = 10
+"""Of the rig's workers."""
+
+
 @pytest.fixture
 def hostile(rig: Rig) -> Rig:
     """A rig on the embedded default, with hostile handlers."""
@@ -75,7 +79,8 @@ def test_a_handler_that_ends_the_process_is_dead_after_max_crashes_and_a_hundred
     assert (job.dead_reason, job.crashes, job.retry_count) == ("worker_lost", 3, 0)
     assert "os._exit" in (job.last_error or "")
     assert rig.starts(bad) == 3
-    assert set(Counter(job for job, *_ in rig.runs() if job != bad).values()) <= {1, 2}
+    # What ran, and what had ended and was not settled yet, may run again after each of the three deaths.
+    assert len([job for job, *_ in rig.runs() if job != bad]) - len(good) <= 3 * 2 * _CONCURRENCY
     assert all(job.crashes <= 1 for job in rig.queue.broker.get(good) if job)
 
 
