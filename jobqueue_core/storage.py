@@ -17,9 +17,12 @@ import attrs
 import msgspec
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState
+from jobqueue_core.durations import format_duration
 from jobqueue_core.job import NewJob, rfc3339
+from jobqueue_core.payload import decode_json
 
 __all__ = [
+    "Claim",
     "DeadLetterFilter",
     "DeadLetterGroup",
     "DeadLetterPage",
@@ -214,7 +217,7 @@ class DeadLetters(Protocol):
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A cron line with a type and payload. What the fields mean is ``jobqueue_cron``'s; storage keeps them.
+    """A cron line with a type and payload.
 
     *version* grows with each edit and each claimed tick: whoever writes says which version it has seen.
     """
@@ -229,6 +232,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int | None = None
     timeout: timedelta | None = None
     enabled: bool = True
+    """By its definition; it fires when it is enabled and not *paused*."""
+    paused: bool = False
+    """By an operator; an edit of the config file does not change it."""
     misfire: str = "once"
     misfire_limit: int = 100
     overlap: str = "allow"
@@ -242,6 +248,38 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     last_job_id: str | None = None
     version: int = 0
 
+    @property
+    def fires(self) -> bool:
+        """Whether it makes jobs when it is due."""
+        return self.enabled and not self.paused
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schedule as ``--json`` and the REST API show it."""
+        return {
+            "name": self.name,
+            "expression": self.expression,
+            "timezone": self.timezone,
+            "type": self.type,
+            "payload": decode_json(self.payload_json),
+            "queue": self.queue,
+            "priority": self.priority,
+            "max_retries": self.max_retries,
+            "timeout": None if self.timeout is None else format_duration(self.timeout),
+            "enabled": self.fires,
+            "paused": self.paused,
+            "misfire": self.misfire,
+            "misfire_limit": self.misfire_limit,
+            "overlap": self.overlap,
+            "jitter": None if self.jitter is None else format_duration(self.jitter),
+            "start": rfc3339(self.start),
+            "end": rfc3339(self.end),
+            "source": self.source,
+            "next_run": rfc3339(self.next_run) if self.fires else None,
+            "last_run": rfc3339(self.last_run),
+            "last_job_id": self.last_job_id,
+            "version": self.version,
+        }
+
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """One claimed moment of a schedule, and the job it is to become under an id that was fixed when it was claimed."""
@@ -251,6 +289,14 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     job: NewJob
     claimed_at: datetime
     sent: bool = False
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish to move *schedule*, as it was read, on to *next_run*, and to fire *tick*; None moves it on without one."""
+
+    schedule: Schedule
+    tick: Tick | None
+    next_run: datetime | None
 
 
 class Schedules(Protocol):
@@ -266,8 +312,9 @@ class Schedules(Protocol):
         """Write a schedule; its stored version becomes one more than *expected_version*.
 
         Args:
-            schedule: What to write; its own ``version`` is ignored.
-            expected_version: The version that must be there now; None when there must be none (the first version is 1).
+            schedule: What to write. Its own ``version`` counts only for a new one, as the first version: one that no former schedule of that name
+                has had, so that nobody takes the one for the other.
+            expected_version: The version that must be there now; None when there must be none.
 
         Returns:
             False when another version is there; nothing was written.
@@ -277,20 +324,23 @@ class Schedules(Protocol):
         """Delete a schedule; False when there is none."""
 
     def due_schedules(self, now: datetime, limit: int) -> list[Schedule]:
-        """Enabled schedules whose ``next_run`` is not after *now*, longest due first."""
+        """Schedules that are enabled and not paused and whose ``next_run`` is not after *now*, longest due first."""
 
-    def claim_tick(self, schedule: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
-        """In one transaction: move the schedule from *schedule*'s version and ``next_run`` to *next_run*, and store *tick* unless it is None.
+    def claim_ticks(self, claims: Sequence[Claim]) -> list[bool]:
+        """In one transaction, for each of *claims*: move the schedule on from the version and ``next_run`` that were read, and store its tick.
+
+        The stored ``version`` grows by one; with a tick ``last_run`` and ``last_job_id`` become the tick's. No schedule is claimed twice in a call.
 
         Returns:
-            False when someone else was first (another version or next run is there, or the tick exists); nothing was written.
+            For each, in order, whether it was carried out. Not so when someone else was first (another version or next run is there, the tick
+            exists, someone is at it just now); then nothing of that claim was written.
         """
 
     def unsent_ticks(self, before: datetime, limit: int) -> list[Tick]:
         """Ticks claimed before *before* and not marked as sent, oldest first."""
 
-    def mark_sent(self, schedule: str, due: datetime) -> None:
-        """Mark a tick as sent; repeating it is harmless."""
+    def mark_sent(self, ticks: Sequence[tuple[str, datetime]]) -> None:
+        """Mark ticks, each by (schedule, due), as sent, in one transaction; repeating it is harmless."""
 
     def ticks(self, schedule: str, limit: int) -> list[Tick]:
         """The latest ticks of a schedule, newest first."""

@@ -27,11 +27,12 @@ from jobqueue_core.attempt import (
 from jobqueue_core.broker import TypeInfo, WorkerInfo
 from jobqueue_core.fingerprint import error_fingerprint
 from jobqueue_core.job import DeadReason, Job, JobState, NewJob, Priority, new_job_id
-from jobqueue_core.storage import Schedule, Tick
+from jobqueue_core.storage import Claim, Schedule, Tick
 
 __all__ = [
     "NOON",
     "cancelled",
+    "claim",
     "completed",
     "dead_job",
     "dead_letter",
@@ -227,10 +228,18 @@ def worker_info(worker_id: str = "worker-1", **fields: Any) -> WorkerInfo:
 
 def schedule(name: str = "nightly", **fields: Any) -> Schedule:
     """A cron line."""
-    return Schedule(**{"name": name, "expression": "0 3 * * *", "type": "test.job", "payload_json": b"{}", **fields})
+    return Schedule(**{"name": name, "expression": "0 3 * * *", "type": "test.job", "payload_json": b"{}", "version": 1, **fields})
 
 
 def tick(of: Schedule, *, due: datetime, claimed_at: datetime | None = None, **job_options: Any) -> Tick:
     """One claimed moment of the schedule *of*."""
     job = new_job(type=of.type, payload_json=of.payload_json, scheduled_at=due, metadata={"jobqueue.schedule": of.name}, **job_options)
     return Tick(schedule=of.name, due=due, job=job, claimed_at=due if claimed_at is None else claimed_at)
+
+
+def claim(seen: Schedule, *, next_run: timedelta = timedelta(hours=1)) -> Claim:
+    """A wish to fire the schedule *seen*, which is due, and to move it on by *next_run*."""
+    if seen.next_run is None:
+        msg = f"schedule {seen.name!r} is never due: make a Claim with a tick of your own"
+        raise ValueError(msg)
+    return Claim(schedule=seen, tick=tick(seen, due=seen.next_run), next_run=seen.next_run + next_run)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from jobqueue_core.errors import IncompatibleData
 from jobqueue_core.job import NewJob
-from jobqueue_core.storage import Schedule, Tick
+from jobqueue_core.storage import Claim, Schedule, Tick
 
+from .batches import by_size
 from .statements import statement
 from .texts import escaped, payload_columns, payload_of, unescaped
 
 if TYPE_CHECKING:
     from .connections import Connection
 
-if TYPE_CHECKING:
-    from .connections import Connection
-
-__all__ = ["claim_tick", "delete", "due", "everything", "get", "mark_sent", "put", "ticks", "unsent_ticks"]
+__all__ = ["claim_ticks", "delete", "due", "everything", "get", "mark_sent", "put", "ticks", "unsent_ticks"]
 
 _TICKS_KEPT: Final = 1_000
 """Of each schedule; those not sent are kept anyhow."""
+_TRIM_EVERY: Final = 53
+"""Every so many versions of a schedule its ticks are trimmed: to find the oldest that is kept takes longer than a claim. A prime number, so that
+edits in step with the claims do not leave it out for ever."""
 _FORMAT: Final = b"\x01"
 """The first byte of a tick's record: the number of its format."""
 
@@ -48,8 +49,9 @@ def get(connection: Connection, name: str) -> Schedule | None:
 
 def put(connection: Connection, schedule: Schedule, *, expected_version: int | None) -> bool:
     """See ``Schedules.put_schedule``."""
-    name = "schedules_insert" if expected_version is None else "schedules_update"
-    return connection.execute(statement(name), _row(schedule) | {"version": expected_version}).rowcount == 1
+    if expected_version is None:
+        return connection.execute(statement("schedules_insert"), _row(schedule) | {"version": schedule.version}).rowcount == 1
+    return connection.execute(statement("schedules_update"), _row(schedule) | {"version": expected_version}).rowcount == 1
 
 
 def delete(connection: Connection, name: str) -> bool:
@@ -68,35 +70,18 @@ def due(connection: Connection, now: datetime, limit: int) -> list[Schedule]:
 # Ticks ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def claim_tick(connection: Connection, seen: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
-    """See ``Schedules.claim_tick``; what was written before it answers False must be rolled back."""
-    moved = replace(seen, next_run=next_run)
-    if tick is not None:
-        moved = replace(moved, last_run=tick.due, last_job_id=tick.job.id)
-    bound = {
-        "name": escaped(seen.name),
-        "version": seen.version,
-        "seen": seen.next_run,
-        "next_run": moved.next_run,
-        "last_run": moved.last_run,
-        "last_job_id": escaped(moved.last_job_id),
-    }
-    if connection.execute(statement("schedules_advance"), bound).rowcount != 1:
-        return False
-    if tick is None:
-        return True
-    row = {
-        "schedule": escaped(tick.schedule),
-        "due_at": tick.due,
-        "claimed_at": tick.claimed_at,
-        "sent": tick.sent,
-        "job_id": escaped(tick.job.id),
-        "record": _FORMAT + _encoder.encode(tick.job),
-    }
-    if connection.execute(statement("ticks_add"), row).rowcount != 1:
-        return False
-    connection.execute(statement("ticks_trim"), {"schedule": escaped(tick.schedule), "keep": _TICKS_KEPT})
-    return True
+def claim_ticks(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
+    """See ``Schedules.claim_ticks``."""
+    answers: list[bool] = []
+    for rows in by_size([_claim_row(one) for one in claims], lambda row: len(row["record"] or b"")):
+        bound = {name: [row[name] for row in rows] for name in rows[0]}
+        won = {number for (number,) in connection.execute(statement("schedules_claim"), bound).fetchall()}
+        answers += [number in won for number in range(1, len(rows) + 1)]
+    moved = [one.schedule for one, is_won in zip(claims, answers, strict=True) if is_won]
+    trimmed = [escaped(one.name) for one in moved if (one.version + 1) % _TRIM_EVERY == 0]
+    if trimmed:
+        connection.execute(statement("ticks_trim"), {"schedules": trimmed, "keep": _TICKS_KEPT})
+    return answers
 
 
 def unsent_ticks(connection: Connection, before: datetime, limit: int) -> list[Tick]:
@@ -104,9 +89,10 @@ def unsent_ticks(connection: Connection, before: datetime, limit: int) -> list[T
     return _ticks(connection, "ticks_unsent", {"before": before, "limit": limit})
 
 
-def mark_sent(connection: Connection, schedule: str, due_at: datetime) -> None:
+def mark_sent(connection: Connection, ticks: Sequence[tuple[str, datetime]]) -> None:
     """See ``Schedules.mark_sent``."""
-    connection.execute(statement("ticks_mark_sent"), {"schedule": escaped(schedule), "due_at": due_at})
+    bound = {"schedules": [escaped(schedule) for schedule, _due in ticks], "due_at": [due_at for _schedule, due_at in ticks]}
+    connection.execute(statement("ticks_mark_sent"), bound)
 
 
 def ticks(connection: Connection, schedule: str, limit: int) -> list[Tick]:
@@ -122,6 +108,7 @@ def _row(schedule: Schedule) -> dict[str, Any]:
     return {
         "name": escaped(schedule.name),
         "enabled": schedule.enabled,
+        "paused": schedule.paused,
         "next_run": schedule.next_run,
         "expression": escaped(schedule.expression),
         "timezone": escaped(schedule.timezone),
@@ -151,7 +138,7 @@ def _schedules(connection: Connection, name: str, bound: dict[str, Any]) -> list
 
 
 def _schedule(row: tuple[Any, ...]) -> Schedule:
-    payload, payload_raw, max_retries, timeout, enabled, misfire_limit, jitter, start, end, next_run, last_run, version, *texts = row
+    payload, payload_raw, max_retries, timeout, enabled, paused, misfire_limit, jitter, start, end, next_run, last_run, version, *texts = row
     name, expression, job_type, timezone, queue, priority, misfire, overlap, source, last_job_id = map(unescaped, texts)
     return Schedule(
         name=name,
@@ -164,6 +151,7 @@ def _schedule(row: tuple[Any, ...]) -> Schedule:
         max_retries=max_retries,
         timeout=timeout,
         enabled=enabled,
+        paused=paused,
         misfire=misfire,
         misfire_limit=misfire_limit,
         overlap=overlap,
@@ -176,6 +164,21 @@ def _schedule(row: tuple[Any, ...]) -> Schedule:
         last_job_id=last_job_id,
         version=version,
     )
+
+
+def _claim_row(claim: Claim) -> dict[str, Any]:
+    seen, tick = claim.schedule, claim.tick
+    return {
+        "name": escaped(seen.name),
+        "version": seen.version,
+        "seen": seen.next_run,
+        "next_run": claim.next_run,
+        "due_at": None if tick is None else tick.due,
+        "claimed_at": None if tick is None else tick.claimed_at,
+        "sent": None if tick is None else tick.sent,
+        "job_id": None if tick is None else escaped(tick.job.id),
+        "record": None if tick is None else _FORMAT + _encoder.encode(tick.job),
+    }
 
 
 def _ticks(connection: Connection, name: str, bound: dict[str, Any]) -> list[Tick]:

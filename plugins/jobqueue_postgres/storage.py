@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from .dead_letters import record as record_dead_letters
 if TYPE_CHECKING:
     from jobqueue_core.attempt import DeadLetter, Execution
     from jobqueue_core.storage import (
+        Claim,
         DeadLetterFilter,
         DeadLetterGroup,
         DeadLetterPage,
@@ -36,10 +36,6 @@ _RECORDING: Final = timedelta(seconds=30)
 
 
 _REFUSED_STEP: Final = 100
-
-
-class _NothingWritten(Exception):
-    """Rolls a transaction back whose answer is no."""
 
 
 class PostgresStorage:
@@ -192,24 +188,20 @@ class PostgresStorage:
         with self.connections.transaction() as connection:
             return schedules.due(connection, now, limit)
 
-    def claim_tick(self, schedule: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
+    def claim_ticks(self, claims: Sequence[Claim]) -> list[bool]:
         """See ``Schedules``."""
-        # Suppressed outside the transaction: a no must not leave half of it written.
-        with suppress(_NothingWritten), self.connections.transaction(timeout=_RECORDING) as connection:
-            if schedules.claim_tick(connection, schedule, tick, next_run=next_run):
-                return True
-            raise _NothingWritten
-        return False
+        with self.connections.transaction(timeout=_RECORDING) as connection:
+            return schedules.claim_ticks(connection, claims)
 
     def unsent_ticks(self, before: datetime, limit: int) -> list[Tick]:
         """See ``Schedules``."""
         with self.connections.transaction() as connection:
             return schedules.unsent_ticks(connection, before, limit)
 
-    def mark_sent(self, schedule: str, due: datetime) -> None:
+    def mark_sent(self, ticks: Sequence[tuple[str, datetime]]) -> None:
         """See ``Schedules``."""
         with self.connections.transaction() as connection:
-            schedules.mark_sent(connection, schedule, due)
+            schedules.mark_sent(connection, ticks)
 
     def ticks(self, schedule: str, limit: int) -> list[Tick]:
         """See ``Schedules``."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from jobqueue_core.storage import Schedule, Tick
+from jobqueue_core.errors import IncompatibleData
+from jobqueue_core.storage import Claim, Schedule, Tick
 
 from .statements import statement
 from .times import to_us
 
-__all__ = ["claim_tick", "delete", "due", "everything", "get", "mark_sent", "put", "ticks", "unsent_ticks"]
+__all__ = ["claim_ticks", "delete", "due", "everything", "get", "mark_sent", "put", "ticks", "unsent_ticks"]
 
 _TICKS_KEPT: Final = 1_000
 """Of each schedule; those not sent are kept anyhow."""
+_TRIM_EVERY: Final = 53
+"""Every so many versions of a schedule its ticks are trimmed: to find the oldest that is kept takes longer than a claim. A prime number, so that
+edits in step with the claims do not leave it out for ever."""
+
+_log = logging.getLogger("jobqueue.storage")
+_told: Final[set[str]] = set()
+"""The names of damaged schedules that have been logged."""
 
 _encoder = msgspec.msgpack.Encoder()
 _schedule = msgspec.msgpack.Decoder(Schedule)
@@ -26,7 +36,7 @@ _tick = msgspec.msgpack.Decoder(Tick)
 
 def everything(connection: sqlite3.Connection) -> list[Schedule]:
     """See ``Schedules.schedules``."""
-    return [_read(row) for row in connection.execute(statement("schedules_list")).fetchall()]
+    return _readable(connection.execute(statement("schedules_list")).fetchall())
 
 
 def get(connection: sqlite3.Connection, name: str) -> Schedule | None:
@@ -37,8 +47,9 @@ def get(connection: sqlite3.Connection, name: str) -> Schedule | None:
 
 def put(connection: sqlite3.Connection, schedule: Schedule, *, expected_version: int | None) -> bool:
     """See ``Schedules.put_schedule``."""
-    name = "schedules_insert" if expected_version is None else "schedules_update"
-    return connection.execute(statement(name), _row(schedule) | {"version": expected_version}).rowcount == 1
+    if expected_version is None:
+        return connection.execute(statement("schedules_insert"), _row(schedule) | {"version": schedule.version}).rowcount == 1
+    return connection.execute(statement("schedules_update"), _row(schedule) | {"version": expected_version}).rowcount == 1
 
 
 def delete(connection: sqlite3.Connection, name: str) -> bool:
@@ -49,29 +60,33 @@ def delete(connection: sqlite3.Connection, name: str) -> bool:
 
 def due(connection: sqlite3.Connection, now: datetime, limit: int) -> list[Schedule]:
     """See ``Schedules.due_schedules``."""
-    return [_read(row) for row in connection.execute(statement("schedules_due"), {"now_us": to_us(now), "limit": limit}).fetchall()]
+    return _readable(connection.execute(statement("schedules_due"), {"now_us": to_us(now), "limit": limit}).fetchall())
 
 
-def claim_tick(connection: sqlite3.Connection, seen: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
-    """See ``Schedules.claim_tick``; what was written before it answers False must be rolled back."""
-    moved = replace(seen, next_run=next_run)
+def claim_ticks(connection: sqlite3.Connection, claims: Sequence[Claim]) -> list[bool]:
+    """See ``Schedules.claim_ticks``."""
+    return [_claim(connection, one) for one in claims]
+
+
+def _claim(connection: sqlite3.Connection, claim: Claim) -> bool:
+    seen, tick = claim.schedule, claim.tick
+    moved = replace(seen, next_run=claim.next_run)
     if tick is not None:
         moved = replace(moved, last_run=tick.due, last_job_id=tick.job.id)
-    bound = _row(moved) | {"version": seen.version, "seen_us": to_us(seen.next_run)}
+    bound = _row(moved) | {"version": seen.version, "seen_us": to_us(seen.next_run), "due_us": None if tick is None else to_us(tick.due)}
     if connection.execute(statement("schedules_advance"), bound).rowcount != 1:
         return False
-    if tick is None:
-        return True
-    row = {
-        "schedule": tick.schedule,
-        "due_us": to_us(tick.due),
-        "claimed_us": to_us(tick.claimed_at),
-        "sent": tick.sent,
-        "record": _encoder.encode(tick),
-    }
-    if connection.execute(statement("ticks_add"), row).rowcount != 1:
-        return False
-    connection.execute(statement("ticks_trim"), {"schedule": tick.schedule, "keep": _TICKS_KEPT})
+    if tick is not None:
+        row = {
+            "schedule": seen.name,
+            "due_us": to_us(tick.due),
+            "claimed_us": to_us(tick.claimed_at),
+            "sent": tick.sent,
+            "record": _encoder.encode(tick),
+        }
+        connection.execute(statement("ticks_add"), row)
+    if (seen.version + 1) % _TRIM_EVERY == 0:
+        connection.execute(statement("ticks_trim"), {"schedule": seen.name, "keep": _TICKS_KEPT})
     return True
 
 
@@ -80,9 +95,9 @@ def unsent_ticks(connection: sqlite3.Connection, before: datetime, limit: int) -
     return [_read_tick(row) for row in connection.execute(statement("ticks_unsent"), {"before_us": to_us(before), "limit": limit}).fetchall()]
 
 
-def mark_sent(connection: sqlite3.Connection, schedule: str, due_at: datetime) -> None:
+def mark_sent(connection: sqlite3.Connection, ticks: Sequence[tuple[str, datetime]]) -> None:
     """See ``Schedules``."""
-    connection.execute(statement("ticks_mark_sent"), {"schedule": schedule, "due_us": to_us(due_at)})
+    connection.executemany(statement("ticks_mark_sent"), [{"schedule": schedule, "due_us": to_us(due_at)} for schedule, due_at in ticks])
 
 
 def ticks(connection: sqlite3.Connection, schedule: str, limit: int) -> list[Tick]:
@@ -93,15 +108,37 @@ def ticks(connection: sqlite3.Connection, schedule: str, limit: int) -> list[Tic
 def _row(schedule: Schedule) -> dict[str, Any]:
     return {
         "name": schedule.name,
-        "enabled": schedule.enabled,
+        "enabled": schedule.fires,
         "next_run_us": to_us(schedule.next_run),
         "record": _encoder.encode(schedule),
     }
 
 
-def _read(row: tuple[bytes, int]) -> Schedule:
-    return replace(_schedule.decode(row[0]), version=row[1])
+def _readable(rows: Sequence[tuple[bytes, int, str]]) -> list[Schedule]:
+    """The schedules of *rows*; a damaged one is left out, and must not keep the others from firing."""
+    found = []
+    for row in rows:
+        try:
+            found.append(_read(row))
+        except IncompatibleData as error:
+            if row[2] not in _told:
+                _told.add(row[2])
+                _log.error("%s; it does not fire", error)
+    return found
+
+
+def _read(row: tuple[bytes, int, str]) -> Schedule:
+    record, version, name = row
+    try:
+        return replace(_schedule.decode(record), version=version)
+    except (msgspec.DecodeError, TypeError) as error:
+        msg = f"the record of schedule {name!r} cannot be read: {error}"
+        raise IncompatibleData(msg) from error
 
 
 def _read_tick(row: tuple[bytes, int]) -> Tick:
-    return replace(_tick.decode(row[0]), sent=bool(row[1]))
+    try:
+        return replace(_tick.decode(row[0]), sent=bool(row[1]))
+    except (msgspec.DecodeError, TypeError) as error:
+        msg = f"the record of a tick cannot be read: {error}"
+        raise IncompatibleData(msg) from error

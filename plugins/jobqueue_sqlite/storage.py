@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from .faults import storage_faults
 if TYPE_CHECKING:
     from jobqueue_core.attempt import DeadLetter, Execution
     from jobqueue_core.storage import (
+        Claim,
         DeadLetterFilter,
         DeadLetterGroup,
         DeadLetterPage,
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["SqliteStorage"]
-
-
-class _NothingWritten(Exception):
-    """Rolls a transaction back whose answer is no."""
 
 
 class SqliteStorage:
@@ -178,24 +175,20 @@ class SqliteStorage:
         with self.database.read() as connection:
             return schedules.due(connection, now, limit)
 
-    def claim_tick(self, schedule: Schedule, tick: Tick | None, *, next_run: datetime | None) -> bool:
+    def claim_ticks(self, claims: Sequence[Claim]) -> list[bool]:
         """See ``Schedules``."""
-        # Suppressed outside the transaction: a no must not leave half of it written.
-        with suppress(_NothingWritten), self._record() as connection:
-            if schedules.claim_tick(connection, schedule, tick, next_run=next_run):
-                return True
-            raise _NothingWritten
-        return False
+        with self._record() as connection:
+            return schedules.claim_ticks(connection, claims)
 
     def unsent_ticks(self, before: datetime, limit: int) -> list[Tick]:
         """See ``Schedules``."""
         with self.database.read() as connection:
             return schedules.unsent_ticks(connection, before, limit)
 
-    def mark_sent(self, schedule: str, due: datetime) -> None:
+    def mark_sent(self, ticks: Sequence[tuple[str, datetime]]) -> None:
         """See ``Schedules``."""
         with self.database.write() as connection:
-            schedules.mark_sent(connection, schedule, due)
+            schedules.mark_sent(connection, ticks)
 
     def ticks(self, schedule: str, limit: int) -> list[Tick]:
         """See ``Schedules``."""

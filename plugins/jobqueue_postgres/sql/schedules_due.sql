@@ -1,2 +1,2 @@
--- Enabled schedules whose next run is not after :now, longest due first.
-SELECT /*columns*/ FROM job_schedules WHERE enabled AND next_run <= %(now)s ORDER BY next_run LIMIT %(limit)s
+-- Schedules that fire and whose next run is not after :now, longest due first.
+SELECT /*columns*/ FROM job_schedules WHERE enabled AND NOT paused AND next_run <= %(now)s ORDER BY next_run LIMIT %(limit)s

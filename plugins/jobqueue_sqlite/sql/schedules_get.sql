@@ -1,2 +1,2 @@
 -- One schedule.
-SELECT record, version FROM schedules WHERE name = :name
+SELECT record, version, name FROM schedules WHERE name = :name

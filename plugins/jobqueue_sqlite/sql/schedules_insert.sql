@@ -1,3 +1,3 @@
 -- Write a schedule that must not be there.
-INSERT INTO schedules (name, version, enabled, next_run_us, record) VALUES (:name, 1, :enabled, :next_run_us, :record)
+INSERT INTO schedules (name, version, enabled, next_run_us, record) VALUES (:name, :version, :enabled, :next_run_us, :record)
 ON CONFLICT (name) DO NOTHING

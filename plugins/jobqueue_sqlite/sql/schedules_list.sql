@@ -1,2 +1,2 @@
 -- All schedules, by name.
-SELECT record, version FROM schedules ORDER BY name
+SELECT record, version, name FROM schedules ORDER BY name

@@ -1,3 +1,2 @@
--- Store a claimed tick. No row changes when it exists.
+-- Store a claimed tick, which does not exist yet.
 INSERT INTO ticks (schedule, due_us, claimed_us, sent, record) VALUES (:schedule, :due_us, :claimed_us, :sent, :record)
-ON CONFLICT (schedule, due_us) DO NOTHING
