@@ -14,6 +14,7 @@ from jobqueue_core.handlers import Registry, unrunnable
 from jobqueue_core.observers import Observers
 from jobqueue_core.plugins import Plugins
 from jobqueue_core.settings import Settings, load_settings
+from jobqueue_core.timetable import Timetables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,12 @@ class App:
     def queue(self) -> JobQueue:
         """The client on broker and storage."""
         return JobQueue(
-            self.broker, self.storage, registry=lambda: self.registry, observers=self.observers, max_payload=self.settings.job.max_payload
+            self.broker,
+            self.storage,
+            registry=lambda: self.registry,
+            observers=self.observers,
+            max_payload=self.settings.job.max_payload,
+            timetables=Timetables(self.plugins.timetables()),
         )
 
     @cached_property

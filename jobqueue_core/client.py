@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,6 +18,7 @@ from jobqueue_core.job import Idempotency, Job, NewJob, Priority, check_job_id
 from jobqueue_core.observers import Observers
 from jobqueue_core.requests import OPTION_NAMES, HandlerRouting, JobOptions, Routing, build_job
 from jobqueue_core.routing import PublishedTypes, Routes
+from jobqueue_core.timetable import Timetables
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from jobqueue_core.operations import Operations
     from jobqueue_core.recording import RecordingQueue
+    from jobqueue_core.scheduling.operations import ScheduleOperations
     from jobqueue_core.storage import Storage
 
 __all__ = ["JobQueue"]
@@ -55,6 +57,7 @@ class JobQueue:
         registry: Handlers whose decorators say where their jobs go; None asks running workers only.
         observers: Told of each new job.
         max_payload: The most bytes of JSON in a payload.
+        timetables: Read the expressions of schedules; None for those of the installed plugins.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class JobQueue:
         registry: Registry | Callable[[], Registry] | None = None,
         observers: Observers | None = None,
         max_payload: int = _DEFAULT_MAX_PAYLOAD,
+        timetables: Timetables | None = None,
     ) -> None:
+        self._timetables = timetables
         self.broker = broker
         self.storage = storage
         self._registry = registry
@@ -209,8 +214,18 @@ class JobQueue:
         options = JobOptions(**{name: value for name, value in given.items() if name in OPTION_NAMES})
         return self.build(given["type"], given.get("payload"), options, at=f"{at}.")
 
-    def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
-        answers = self.broker.enqueue(jobs)
+    def send(self, jobs: Sequence[NewJob], *, not_after: datetime | None = None) -> list[Enqueued]:
+        """Enqueue jobs that :meth:`build` has made, in steps as :meth:`enqueue_many`.
+
+        After *not_after* by the broker's clock they are refused (``late``).
+
+        Raises:
+            BrokerUnavailable, QueueFull: For one step; those before it have arrived, those after it were not sent.
+        """
+        return [answer for step in _steps(jobs) for answer in self._send(step, not_after=not_after)]
+
+    def _send(self, jobs: list[NewJob], *, not_after: datetime | None = None) -> list[Enqueued]:
+        answers = self.broker.enqueue(jobs, not_after=not_after)
         if self._observers.enqueued is not None or _log.isEnabledFor(logging.DEBUG):
             for answer in answers:
                 if answer.status == "created" and answer.job is not None:
@@ -314,6 +329,28 @@ class JobQueue:
             self._registry = self._registry()
         return self._registry
 
+    def knows(self, job_type: str) -> bool:
+        """Whether a handler for *job_type* is known here, or a running worker has one.
+
+        Raises:
+            BrokerUnavailable: No answer.
+        """
+        return self._handler(job_type) is not None or any(job_type in (one.type, *one.aliases) for one in self.broker.types())
+
+    @property
+    def timetables(self) -> Timetables:
+        """What reads the expressions of schedules; unless given, what the installed plugins offer."""
+        if self._timetables is None:
+            from jobqueue_core.plugins import Plugins
+
+            self._timetables = Timetables(Plugins.load().timetables())
+        return self._timetables
+
+    @property
+    def schedules(self) -> ScheduleOperations:
+        """Schedules, and what can be done with them."""
+        return self.operations.schedules
+
     def _handler(self, job_type: str) -> Any:
         return self.registry.get(job_type) if self._registry is not None else None
 
@@ -345,7 +382,7 @@ def _accepted(answer: Enqueued) -> Job:
     return answer.job
 
 
-def _steps(jobs: list[NewJob]) -> Iterable[list[NewJob]]:
+def _steps(jobs: Iterable[NewJob]) -> Iterable[list[NewJob]]:
     step: list[NewJob] = []
     size = 0
     for job in jobs:

@@ -8,7 +8,8 @@
     ├── HandlerError                a handler is declared wrongly
     │   └── DuplicateHandler        two handlers for one type
     ├── InvalidJob (ValueError)     a job was refused before anything was sent
-    │   └── InvalidPayload          its payload does not fit
+    │   ├── InvalidPayload          its payload does not fit
+    │   └── InvalidSchedule         not a job but a schedule was refused
     ├── JobNotFound (LookupError)   no job, dead letter, queue or schedule has that name
     ├── Conflict                    the thing is in a state that does not allow this
     ├── WaitTimeout (TimeoutError)  the job did not finish in the time given
@@ -40,6 +41,7 @@ __all__ = [
     "IncompatibleData",
     "InvalidJob",
     "InvalidPayload",
+    "InvalidSchedule",
     "JobNotFound",
     "JobQueueError",
     "PluginError",
@@ -98,6 +100,10 @@ class InvalidJob(JobQueueError, ValueError):
 
 class InvalidPayload(InvalidJob):
     """A payload is not JSON, too big, too deep, or does not fit the handler's annotation."""
+
+
+class InvalidSchedule(InvalidJob):
+    """A schedule was refused before anything was stored; *field* is what is wrong (``expression``, ``timezone``)."""
 
 
 class JobNotFound(JobQueueError, LookupError):

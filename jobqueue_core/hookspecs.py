@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobqueue_core.service import CommandPlugin, ServicePlugin
     from jobqueue_core.settings import Settings
     from jobqueue_core.storage import StoragePlugin
+    from jobqueue_core.timetable import TimetablePlugin
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -58,6 +59,11 @@ def jobqueue_brokers() -> Iterable[BrokerPlugin]:  # type: ignore[empty-body]
 @hookspec
 def jobqueue_storages() -> Iterable[StoragePlugin]:  # type: ignore[empty-body]
     """Offer storages, to be chosen by ``[storage] plugin``. Nothing is opened or imported until one is chosen."""
+
+
+@hookspec
+def jobqueue_timetables() -> Iterable[TimetablePlugin]:  # type: ignore[empty-body]
+    """Offer languages in which schedules say when they are due, to be chosen by how an expression begins. Nothing is imported until one is read."""
 
 
 @hookspec

@@ -15,6 +15,7 @@ from jobqueue_core.errors import BrokerUnavailable, Conflict, IncompatibleData, 
 from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.requeueing import REQUEUE_STEP, requeue
+from jobqueue_core.scheduling.operations import ScheduleOperations
 from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class Operations:
 
     def _did(self, action: str, **facts: object) -> None:
         _log.info(action, extra={"fields": {"actor": self._actor, **facts}})
+
+    @property
+    def schedules(self) -> ScheduleOperations:
+        """Schedules, and what can be done with them."""
+        return ScheduleOperations(self._queue, self._storage, did=self._did)
 
     # Jobs ------------------------------------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class _Declaration:
     env: str | None
     spellings: Mapping[str, str]
     secret: bool
+    unique: bool
 
 
 def option(
@@ -79,6 +80,7 @@ def option(
     env: str | None = None,
     spellings: Mapping[str, str] | None = None,
     secret: bool = False,
+    unique: bool = False,
     show: Callable[[Any], str] = repr,
 ) -> Any:
     """Declare one key of a section.
@@ -90,6 +92,7 @@ def option(
         env: The environment variable that overrides the config file.
         spellings: Other spellings that the environment variable may use -> the value they mean.
         secret: True: its value is never printed.
+        unique: True: in an array of tables no two have the same.
         show: Writes the value for the section's ``repr``, where a part of it is secret.
     """
 
@@ -97,7 +100,7 @@ def option(
         if rule is not None and value is not None and not rule.accepts(value):
             raise OptionError(attribute.name, f"must be {rule.allowed}")
 
-    declaration = _Declaration(help=help, rule=rule, env=env, spellings=spellings or {}, secret=secret)
+    declaration = _Declaration(help=help, rule=rule, env=env, spellings=spellings or {}, secret=secret, unique=unique)
     return attrs.field(default=default, validator=check, repr=False if secret else show, metadata={_OPTION: declaration})
 
 
@@ -114,6 +117,7 @@ class Option:
     env: str | None
     spellings: Mapping[str, str]
     secret: bool
+    unique: bool
 
     @property
     def allowed(self) -> str:
@@ -130,7 +134,7 @@ def options_of(section: type) -> Iterator[Option]:
     """The keys of a section class, in the order in which they are declared."""
     hints = get_type_hints(section, include_extras=True)
     for field in attrs.fields(section):
-        declared = field.metadata.get(_OPTION) or _Declaration(help="", rule=None, env=None, spellings={}, secret=False)
+        declared = field.metadata.get(_OPTION) or _Declaration(help="", rule=None, env=None, spellings={}, secret=False, unique=False)
         yield Option(
             key=field.name,
             type=hints[field.name],
@@ -140,6 +144,7 @@ def options_of(section: type) -> Iterator[Option]:
             env=declared.env,
             spellings=declared.spellings,
             secret=declared.secret,
+            unique=declared.unique,
         )
 
 

@@ -14,7 +14,16 @@ from jobqueue_core.handlers import HandlerSpec, options_of
 from jobqueue_core.job import Idempotency, NewJob, Priority, check_job_id, check_job_type, check_queue, new_job_id
 from jobqueue_core.payload import check_metadata, encode_payload
 
-__all__ = ["DEFAULT_QUEUE", "JobOptions", "Routing", "build_job"]
+__all__ = [
+    "DEFAULT_QUEUE",
+    "JobOptions",
+    "Routing",
+    "build_job",
+    "check_count",
+    "check_duration",
+    "check_instant",
+    "check_priority",
+]
 
 DEFAULT_QUEUE: Final = "default"
 _MAX_KEY: Final = 255
@@ -84,7 +93,7 @@ def build_job(
     if options.queue is not None:
         queue = check_queue(options.queue, f"{at}queue")
     if options.priority is not None:
-        priority = _priority(options.priority, f"{at}priority")
+        priority = check_priority(options.priority, f"{at}priority")
     if queue is None or priority is None:
         routed_queue, routed_priority = routing.route(name)
         queue = queue or routed_queue or DEFAULT_QUEUE
@@ -100,14 +109,14 @@ def build_job(
         payload_json=encode_payload(payload, limit=max_payload, field=f"{at}payload"),
         queue=queue,
         priority=priority,
-        delay=_duration(options.delay, f"{at}delay"),
-        scheduled_at=_instant(options.scheduled_at, f"{at}scheduled_at"),
-        expires_in=_duration(options.expires_in, f"{at}expires_in"),
-        expires_at=_instant(options.expires_at, f"{at}expires_at"),
-        max_retries=_count(options.max_retries, f"{at}max_retries"),
-        timeout=_duration(options.timeout, f"{at}timeout", positive=True),
+        delay=check_duration(options.delay, f"{at}delay"),
+        scheduled_at=check_instant(options.scheduled_at, f"{at}scheduled_at"),
+        expires_in=check_duration(options.expires_in, f"{at}expires_in"),
+        expires_at=check_instant(options.expires_at, f"{at}expires_at"),
+        max_retries=check_count(options.max_retries, f"{at}max_retries"),
+        timeout=check_duration(options.timeout, f"{at}timeout", positive=True),
         unique_key=_key(options.unique_key, f"{at}unique_key"),
-        unique_for=_duration(options.unique_for, f"{at}unique_for"),
+        unique_for=check_duration(options.unique_for, f"{at}unique_for"),
         metadata={} if options.metadata is None else check_metadata(options.metadata, f"{at}metadata", ours=ours),
         headers={} if options.headers is None else check_metadata(options.headers, f"{at}headers", ours=ours),
         idempotency=_idempotency(options.idempotency, f"{at}idempotency"),
@@ -126,14 +135,16 @@ class HandlerRouting:
         return (None, None) if spec is None else (spec.options.queue, spec.options.priority)
 
 
-def _priority(value: Priority | str, field: str) -> Priority:
+def check_priority(value: Priority | str, field: str) -> Priority:
+    """Return *value* as a priority. Raises InvalidJob when it is none."""
     try:
         return Priority(value)
     except ValueError:
         raise InvalidJob(field, f"{value!r:.60} is not one of {', '.join(Priority)}") from None
 
 
-def _duration(value: Duration | None, field: str, *, positive: bool = False) -> timedelta | None:
+def check_duration(value: Duration | None, field: str, *, positive: bool = False) -> timedelta | None:
+    """Return *value* as a plain timedelta. Raises InvalidJob when it is not a duration, or with *positive* when it is zero."""
     if value is None:
         return None
     try:
@@ -145,7 +156,8 @@ def _duration(value: Duration | None, field: str, *, positive: bool = False) -> 
     return duration
 
 
-def _instant(value: Any, field: str) -> datetime | None:
+def check_instant(value: Any, field: str) -> datetime | None:
+    """Return *value* in UTC. Raises InvalidJob when it is not a time, or does not say in which zone."""
     if value is None:
         return None
     if not isinstance(value, datetime):
@@ -158,7 +170,8 @@ def _instant(value: Any, field: str) -> datetime | None:
         raise InvalidJob(field, f"{value.isoformat()} lies outside of the years 1 to 9999") from error
 
 
-def _count(value: object, field: str) -> int | None:
+def check_count(value: object, field: str) -> int | None:
+    """Return *value* when it is a whole number from 0 to 10,000. Raises InvalidJob when it is not."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10_000:

@@ -147,6 +147,8 @@ class ServicePlugin:
     it held is reclaimed when it crashes."""
     internal: bool = False
     """True: it runs when others need it (the recorder), stops after them, and nobody can ask for it."""
+    within: str | None = None
+    """The role in whose process it runs, in a thread of its own, whenever that role does; for one that is *internal*."""
 
 
 @attrs.frozen(kw_only=True)

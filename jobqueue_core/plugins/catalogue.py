@@ -19,12 +19,13 @@ __all__ = ["CORE", "Catalogue", "Kind", "PluginFault"]
 CORE: Final = "core"
 """The name under which the core offers its own parts, by the same hooks."""
 
-Kind = Literal["broker", "storage", "role", "command", "section"]
+Kind = Literal["broker", "storage", "timetable", "role", "command", "section"]
 """What is offered under a name, which is why two plugins may clash over it."""
 
 _NAMED: Final[Mapping[Kind, str]] = {
     "broker": "jobqueue_brokers",
     "storage": "jobqueue_storages",
+    "timetable": "jobqueue_timetables",
     "role": "jobqueue_services",
     "command": "jobqueue_commands",
     "section": "jobqueue_settings",

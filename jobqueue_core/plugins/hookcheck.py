@@ -14,6 +14,7 @@ from jobqueue_core.broker import BrokerPlugin
 from jobqueue_core.checks import Check
 from jobqueue_core.service import CommandPlugin, ServicePlugin
 from jobqueue_core.storage import StoragePlugin
+from jobqueue_core.timetable import TimetablePlugin
 
 if TYPE_CHECKING:
     import pluggy
@@ -64,6 +65,7 @@ _ANSWERS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "jobqueue_settings": ("a mapping of table names to attrs classes", _is_section),
     "jobqueue_brokers": ("BrokerPlugin objects", lambda part: isinstance(part, BrokerPlugin)),
     "jobqueue_storages": ("StoragePlugin objects", lambda part: isinstance(part, StoragePlugin)),
+    "jobqueue_timetables": ("TimetablePlugin objects", lambda part: isinstance(part, TimetablePlugin)),
     "jobqueue_services": ("ServicePlugin objects", lambda part: isinstance(part, ServicePlugin)),
     "jobqueue_commands": ("CommandPlugin objects", lambda part: isinstance(part, CommandPlugin)),
     "jobqueue_handlers": ("modules or functions", lambda part: isinstance(part, ModuleType) or callable(part)),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jobqueue_core.service import CommandPlugin, ServicePlugin
     from jobqueue_core.settings import Settings
     from jobqueue_core.storage import StoragePlugin
+    from jobqueue_core.timetable import TimetablePlugin
 
 __all__ = ["HandlerSource", "PluginFault", "Plugins"]
 
@@ -150,6 +151,10 @@ class Plugins:
     def storages(self) -> Mapping[str, StoragePlugin]:
         """The storages that can be chosen."""
         return self._catalogue.parts("storage")
+
+    def timetables(self) -> Mapping[str, TimetablePlugin]:
+        """The languages in which schedules may say when they are due."""
+        return self._catalogue.parts("timetable")
 
     def services(self) -> Mapping[str, ServicePlugin]:
         """The roles of ``jobqueue-run``."""

@@ -45,6 +45,15 @@ class _Refused(ValueError):
         super().__init__(text)
 
 
+class _Repeated(_Refused):
+    """A table of an array has a value that another one has."""
+
+    def __init__(self, index: int, key: str, text: str, *, shows_value: bool) -> None:
+        self.index = index
+        self.key = key
+        super().__init__(text, shows_value=shows_value)
+
+
 Hook = Callable[[Any, Any], Any]
 
 
@@ -136,9 +145,22 @@ def _list_hook(kind: Any, converter: BaseConverter) -> Hook:
     def hook(value: object, _kind: object) -> object:
         if not isinstance(value, list | tuple):
             raise _Refused(f"must be {expectation(kind)}", shows_value=not tables)
-        return collect(elements(value, kind))
+        made = elements(value, kind)
+        if tables:
+            _refuse_repeated(get_args(kind)[0], made)
+        return collect(made)
 
     return hook
+
+
+def _refuse_repeated(section: type, tables: Iterable[object]) -> None:
+    for option in options_of(section):
+        seen: dict[object, int] = {}
+        for index, table in enumerate(tables if option.unique else ()):
+            value = getattr(table, option.key)
+            first = seen.setdefault(value, index)
+            if first != index:
+                raise _Repeated(index, option.key, f"must be there only once; table {first} has it too", shows_value=not option.secret)
 
 
 def _table_hook(kind: Any, _converter: BaseConverter) -> Hook:
@@ -213,6 +235,8 @@ def _problem(error: BaseException, path: KeyPath) -> Iterator[Problem]:
             yield Problem(path=path, text="is required", shows_value=False)
         case OptionError():
             yield Problem(path=(*path, error.key), text=error.problem, shows_value=False)
+        case _Repeated():
+            yield Problem(path=(*path, error.index, error.key), text=error.text, shows_value=error.shows_value)
         case _Refused():
             yield Problem(path=path, text=error.text, shows_value=error.shows_value)
         case _:

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -25,6 +26,7 @@ from jobqueue_core.service import Exit, Patience, ReloadableService, Service, Se
 from jobqueue_core.settings.overrides import read_overrides
 from jobqueue_core.supervision import breakage
 from jobqueue_core.supervision.descriptors import Descriptors
+from jobqueue_core.supervision.sidebyside import Companion, run_with
 from jobqueue_core.supervision.signalpipe import SignalPipe
 from jobqueue_core.supervision.started import StartedTable
 
@@ -81,7 +83,9 @@ def _run(app: App, plugin: ServicePlugin, stop: Stop, control: _Control) -> Exit
         return Exit.OK
     if isinstance(service, ReloadableService):
         control.reloadable = service
-    return service.run(stop)
+    within = [one for one in app.plugins.services().values() if one.within == plugin.name]
+    companions = [Companion(one.name, partial(open_service, app, one, stop), stop) for one in within]
+    return run_with(companions, partial(service.run, stop), stop)
 
 
 def check_handlers(app: App) -> Registry:

@@ -84,7 +84,7 @@ def check(wanted: Wanted) -> int:
     for warning in (*_warnings(app), *away):
         sys.stderr.write(f"jobqueue-run: warning: {warning}\n")
     lines = [f"{name}: {value}" for name, value in _facts(app).items() if name != "pid"]
-    lines += [f"role: {' '.join(f'{name}={value}' for name, value in facts.items())}" for facts in _role_facts(app.settings, roles)]
+    lines += [f"role: {' '.join(f'{name}={value}' for name, value in facts.items())}" for facts in _role_facts(app, roles)]
     if handlers is not None:
         lines.append(f"handlers: {len(handlers)}{': ' if handlers else ''}{', '.join(sorted(handlers))}")
     sys.stdout.write("\n".join([*lines, "ok\n"]))
@@ -174,7 +174,7 @@ def _problem(name: str, public: list[str], plugins: Plugins) -> str | None:
 
 def _announce(app: App, roles: list[ServicePlugin], away: list[str]) -> None:
     _log.info("starting", extra={"fields": _facts(app)})
-    for facts in _role_facts(app.settings, roles):
+    for facts in _role_facts(app, roles):
         _log.info("role", extra={"fields": facts})
     for warning in (*_warnings(app), *away):
         _log.warning("%s", warning)
@@ -192,11 +192,15 @@ def _facts(app: App) -> dict[str, object]:
     }
 
 
-def _role_facts(settings: Settings, roles: list[ServicePlugin]) -> Iterator[dict[str, object]]:
+def _role_facts(app: App, roles: list[ServicePlugin]) -> Iterator[dict[str, object]]:
+    settings = app.settings
     for role in roles:
         facts: dict[str, object] = {"role": role.name, "processes": role.processes(settings)}
         if role.runs_handlers:
             facts |= {"queues": ",".join(settings.worker.queues), "concurrency": settings.worker.concurrency}
+        within = [one.name for one in app.plugins.services().values() if one.within == role.name]
+        if within:
+            facts["with"] = ",".join(within)
         yield facts
 
 

@@ -173,6 +173,7 @@ ANSWERS = {
     "jobqueue_settings": "a mapping of table names to attrs classes",
     "jobqueue_brokers": "BrokerPlugin objects",
     "jobqueue_storages": "StoragePlugin objects",
+    "jobqueue_timetables": "TimetablePlugin objects",
     "jobqueue_services": "ServicePlugin objects",
     "jobqueue_commands": "CommandPlugin objects",
     "jobqueue_handlers": "modules or functions",
@@ -183,7 +184,7 @@ ANSWERS = {
 
 
 def ask_all(plugins: Plugins) -> None:
-    for ask in (plugins.brokers, plugins.storages, plugins.services, plugins.commands, plugins.sections, plugins.handler_modules):
+    for ask in (plugins.brokers, plugins.storages, plugins.timetables, plugins.services, plugins.commands, plugins.sections, plugins.handler_modules):
         ask()
     plugins.probe(SETTINGS)
 

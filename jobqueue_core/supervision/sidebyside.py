@@ -1,0 +1,73 @@
+"""Services that share a process: a role's own, and those that run within it, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from jobqueue_core.service import Exit, Stop, StopLevel
+
+if TYPE_CHECKING:
+    from jobqueue_core.service import Service
+
+__all__ = ["Companion", "run_with"]
+
+
+class Companion:
+    """A service in a thread. When it breaks it stops the one it runs beside, for the process is to be replaced whole.
+
+    Args:
+        name: The service's name.
+        open_service: Makes it, in its thread: it may have to wait for what the other does not need. None when it was told to stop meanwhile.
+        stop: Tells both when to stop.
+    """
+
+    def __init__(self, name: str, open_service: Callable[[], Service | None], stop: Stop) -> None:
+        self.failure: BaseException | None = None
+        """What it broke of."""
+        self._open = open_service
+        self._stop = stop
+        self._thread = threading.Thread(target=self._run, name=f"jobqueue-{name}")
+
+    def start(self) -> None:
+        """Run it."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            service = self._open()
+            if service is not None:
+                service.run(self._stop)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
+            self.failure = error
+            self._stop.request(StopLevel.GRACEFUL)
+
+
+def run_with(companions: Sequence[Companion], main: Callable[[], Exit], stop: Stop) -> Exit:
+    """Run *main* in the calling thread, and *companions* beside it; all end when one of them does.
+
+    Args:
+        companions: Not started yet.
+        main: Runs a service that obeys *stop*.
+        stop: What the companions obey too.
+
+    Raises:
+        BaseException: What *main* raised, else what the first companion did.
+    """
+    for one in companions:
+        one.start()
+    try:
+        status = main()
+    finally:
+        stop.request(StopLevel.GRACEFUL)
+        for one in companions:
+            one.join()
+    for one in companions:
+        if one.failure is not None:
+            raise one.failure
+    return status
