@@ -1,0 +1,63 @@
+"""The tables ``[[cron]]`` of the config file: one schedule each."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from importlib.util import find_spec
+from typing import Any, Final
+
+import attrs
+
+from jobqueue_core.errors import InvalidSchedule
+from jobqueue_core.options import OptionError, between, option
+from jobqueue_core.scheduling.definition import MAX_MISFIRE_LIMIT, Misfire, Overlap, blank, change
+
+__all__ = ["CronEntry"]
+
+_MAX_PAYLOAD: Final = 1 << 28
+"""What a payload may be at most, whatever ``[job] max_payload`` says."""
+
+
+@attrs.frozen(kw_only=True)
+class CronEntry:
+    """A schedule that stands in the config file."""
+
+    name: str = option(unique=True, help="What it is called: 1 to 100 letters, digits, `_`, `.` or `-`.")
+    expression: str = option(help="When it is due: five cron fields, or six with seconds first, or `@hourly` and the like.")
+    type: str = option(help="The type of its jobs.")
+    timezone: str = option("UTC", help="The IANA time zone by whose clocks it is due, as `Europe/Berlin`.")
+    payload: Any = option(None, help="The payload of its jobs.")
+    queue: str | None = option(None, help="Their queue. Not given: the handler's.")
+    priority: str | None = option(None, help="Their priority. Not given: the handler's.")
+    max_retries: int | None = option(None, help="How often they are retried. Not given: as the handler says, else `[job]`.")
+    timeout: timedelta | None = option(None, help="How long a run may take. Not given: likewise.")
+    enabled: bool = option(default=True, help="False: it makes no jobs.")
+    misfire: Misfire = option("once", help="What to do about ticks that were missed while no scheduler ran: the latest, none, or all.")
+    misfire_limit: int = option(100, rule=between(1, MAX_MISFIRE_LIMIT), help='With `misfire = "all"`: at most the latest so many.')
+    overlap: Overlap = option("allow", help='`"skip"`: make no job while the last one has not ended.')
+    jitter: timedelta | None = option(None, help="Let each job wait a random time up to this.")
+    start: datetime | None = option(None, help="Not due before.")
+    end: datetime | None = option(None, help="Not due after.")
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            schedule = change(blank(self.name, "config"), self.fields(), max_payload=_MAX_PAYLOAD)
+            # One that names a language ("solar: sunset") is another plugin's to read.
+            if ":" not in schedule.expression:
+                _read(schedule.expression, schedule.timezone)
+        except InvalidSchedule as error:
+            key, dot, rest = error.field.partition(".")
+            raise OptionError(key, f"{dot}{rest}: {error.problem}" if dot else error.problem) from error
+
+    def fields(self) -> dict[str, Any]:
+        """What it declares, as ``ScheduleOperations.add`` takes it, but for the name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.name != "name"}
+
+
+def _read(expression: str, timezone: str) -> None:
+    if find_spec("croniter") is None:
+        raise InvalidSchedule("expression", "cannot be read without the extra 'cron': pip install 'jobqueue[cron]'")
+    # Where no table is written, nobody pays for the import.
+    from .timetable import read
+
+    read(expression, timezone)
