@@ -16,13 +16,15 @@ from jobqueue_core.durations import parse_duration
 from jobqueue_core.errors import InvalidPayload
 from jobqueue_core.payload import decode_json
 
-__all__ = ["DURATION", "INSTANT", "LIMIT", "MOMENT", "PAYLOAD", "Payload", "read_metadata"]
+__all__ = ["COUNT", "DURATION", "INSTANT", "LIMIT", "MOMENT", "PAYLOAD", "Payload", "read_metadata"]
 
 _SPACED_OFFSET: Final = re.compile(r"\s+(?=(?:[+-]\d\d:?\d\d|Z)$)")
 _DATE: Final = re.compile(r"\d{4}-")
 _EXAMPLE: Final = "as in '2026-11-25T10:00:00Z' or '2026-11-25 10:00+01:00'"
 
 LIMIT: Final = click.IntRange(min=1)
+COUNT: Final = click.IntRange(1, 500)
+"""As :data:`LIMIT`, of what has no pages."""
 
 
 @attrs.frozen

@@ -25,6 +25,7 @@ def jobqueue_commands() -> list[CommandPlugin]:
         CommandPlugin(name="queues", help="List the queues in numbers.", target="jobqueue_cli.queues:queues"),
         CommandPlugin(name="dlq", help="List, retry or delete dead letters.", target="jobqueue_cli.dead_letters:dlq"),
         CommandPlugin(name="executions", help="List executions, newest first.", target="jobqueue_cli.executions:executions"),
+        CommandPlugin(name="schedules", help="List, add, edit, pause or run schedules.", target="jobqueue_cli.schedules:schedules"),
         CommandPlugin(name="workers", help="List the workers that live, and what they run.", target="jobqueue_cli.workers:workers"),
         CommandPlugin(name="stats", help="Show the whole in numbers.", target="jobqueue_cli.statistics:stats"),
         CommandPlugin(name="plugins", help="List what is installed, and what is broken.", target="jobqueue_cli.installed:plugins"),
