@@ -15,9 +15,10 @@ from jobqueue_core.storage import Schedule, Tick
 
 if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue
+    from jobqueue_core.job import NewJob
     from jobqueue_core.storage import Schedules
 
-__all__ = ["RESEND_AFTER", "SCHEDULE", "TICK", "make_tick", "send_ticks", "unfinished"]
+__all__ = ["RESEND_AFTER", "SCHEDULE", "TICK", "make_manual_tick", "make_tick", "send_ticks", "unfinished"]
 
 SCHEDULE: Final = "jobqueue.schedule"
 """The key of a job's metadata that names the schedule it came from."""
@@ -34,19 +35,26 @@ _LATEST: Final = 50
 """Among how many ticks to look for the last one that was claimed: by when they were due, which is another order after a run by hand."""
 
 
-def make_tick(queue: JobQueue, schedule: Schedule, due: datetime, *, now: datetime, manual: bool = False) -> Tick:
+def make_tick(queue: JobQueue, schedule: Schedule, due: datetime, *, now: datetime) -> Tick:
     """The tick of *schedule* at *due*, with the job it is to become: its id, its jitter and where it goes are settled here, once.
 
     Raises:
         InvalidJob: No such job can be made.
         BrokerUnavailable: The broker cannot say which queue the type belongs to.
     """
-    metadata = {SCHEDULE: schedule.name}
-    at = due
-    if not manual:
-        metadata[TICK] = str(rfc3339(due))
-        if schedule.jitter:
-            at = due + schedule.jitter * random.random()  # noqa: S311 - it spreads load, and hides nothing
+    jitter = schedule.jitter * random.random() if schedule.jitter else timedelta(0)  # noqa: S311 - it spreads load, and hides nothing
+    job = _make_job(queue, schedule, due + jitter, {SCHEDULE: schedule.name, TICK: str(rfc3339(due))})
+    return Tick(schedule=schedule.name, due=due, job=job, claimed_at=now)
+
+
+def make_manual_tick(queue: JobQueue, schedule: Schedule, *, now: datetime) -> Tick:
+    """A tick of *schedule* that somebody has asked for at *now*; raises as :func:`make_tick`."""
+    # Off the whole second, so that it takes the place of no other: neither of the timetable's nor of another that is asked for now.
+    due = now.replace(microsecond=random.randint(1, 999_999))  # noqa: S311 - it hides nothing
+    return Tick(schedule=schedule.name, due=due, job=_make_job(queue, schedule, now, {SCHEDULE: schedule.name}), claimed_at=now)
+
+
+def _make_job(queue: JobQueue, schedule: Schedule, at: datetime, metadata: dict[str, str]) -> NewJob:
     options = JobOptions(
         queue=schedule.queue,
         priority=schedule.priority,
@@ -56,8 +64,7 @@ def make_tick(queue: JobQueue, schedule: Schedule, due: datetime, *, now: dateti
         metadata=metadata,
     )
     # The payload stays as it was written, to the byte.
-    job = replace(queue.build(schedule.type, None, options, ours=True), payload_json=schedule.payload_json)
-    return Tick(schedule=schedule.name, due=due, job=job, claimed_at=now)
+    return replace(queue.build(schedule.type, None, options, ours=True), payload_json=schedule.payload_json)
 
 
 def send_ticks(queue: JobQueue, storage: Schedules, ticks: Sequence[Tick], *, now: datetime) -> list[Tick]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidSchedule, JobNotFound, PluginError
+from jobqueue_core.errors import BrokerError, BrokerUnavailable, Conflict, InvalidSchedule, JobNotFound, PluginError, StorageError
 from jobqueue_core.scheduling.definition import TIMING, blank, change
-from jobqueue_core.scheduling.jobs import make_tick, send_ticks, unfinished
+from jobqueue_core.scheduling.jobs import make_manual_tick, send_ticks, unfinished
 from jobqueue_core.scheduling.runs import ScheduleRun
 from jobqueue_core.scheduling.ticks import Ticks
 from jobqueue_core.storage import Claim, Schedule
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue
     from jobqueue_core.durations import Duration
     from jobqueue_core.job import Job
-    from jobqueue_core.storage import Schedules
+    from jobqueue_core.storage import Schedules, Tick
 
 __all__ = ["CONFIG", "DYNAMIC", "ScheduleOperations"]
 
@@ -208,7 +208,7 @@ class ScheduleOperations:
             return self._changed(replace(schedule, paused=now_paused), changes, before=schedule)
 
         if "type" in changes:
-            self._check_type(change(self.get(name), {"type": changes["type"]}, max_payload=self._queue.max_payload), strict=strict)
+            self._check_type(edited(self.get(name)), strict=strict)
         schedule = self._write(name, edited)
         self._did("schedule edited", schedule=name, fields=",".join(sorted(changes)))
         return schedule
@@ -254,7 +254,7 @@ class ScheduleOperations:
         Raises:
             JobNotFound: There is none of that name.
             Conflict: Its last job has not ended, and its overlap policy is ``skip`` (code ``still_running``).
-            BrokerUnavailable: The broker did not answer. Once asked for, the job comes: a scheduler sends it when the broker is back.
+            BrokerUnavailable: The broker did not take it. Where ``maybe_accepted`` is true the job comes all the same: a scheduler sends it.
         """
         for _try in range(_TRIES):
             schedule = self.get(name)
@@ -262,14 +262,26 @@ class ScheduleOperations:
                 msg = f"the last job of schedule {name!r}, {schedule.last_job_id}, has not ended, and its overlap policy is skip"
                 raise Conflict(msg, code="still_running")
             now = self._queue.broker.now()
-            tick = make_tick(self._queue, schedule, now, now=now, manual=True)
+            tick = make_manual_tick(self._queue, schedule, now=now)
             if self._storage.claim_ticks([Claim(schedule=schedule, tick=tick, next_run=schedule.next_run)]) == [True]:
                 self._did("schedule run", schedule=name, job_id=tick.job.id)
-                if send_ticks(self._queue, self._storage, [tick], now=now):
-                    return self._queue.operations.job(tick.job.id)
-                msg = f"the broker took too long to take job {tick.job.id}; a scheduler sends it again"
-                raise BrokerUnavailable(msg, maybe_accepted=True)
+                return self._sent(tick, now)
         raise _busy(name)
+
+    def _sent(self, tick: Tick, now: datetime) -> Job:
+        """The job of a tick that was claimed, sent."""
+        reason: BrokerError | None = None
+        try:
+            if send_ticks(self._queue, self._storage, [tick], now=now):
+                return self._queue.operations.job(tick.job.id)
+        except StorageError as error:
+            # The broker has the job. A scheduler sends it again, and the broker knows it.
+            _log.warning("job %s of schedule %r was sent, which could not be noted: %s", tick.job.id, tick.schedule, error)
+            return self._queue.operations.job(tick.job.id)
+        except BrokerError as error:
+            reason = error
+        msg = f"the broker has not taken job {tick.job.id} yet ({reason or 'it took too long'}); a scheduler sends it"
+        raise BrokerUnavailable(msg, maybe_accepted=True) from reason
 
     # The config file -------------------------------------------------------------------------------------------------------------------
 
