@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, ge
 import attrs
 
 from jobqueue_core.durations import format_duration, format_size
+from jobqueue_core.errors import InvalidJob
 
 __all__ = ["Option", "OptionError", "Rule", "Size", "at_least", "between", "expectation", "matching", "option", "options_of"]
 
@@ -70,6 +71,7 @@ class _Declaration:
     spellings: Mapping[str, str]
     secret: bool
     unique: bool
+    check: Callable[[Any, str], object] | None
 
 
 def option(
@@ -81,6 +83,7 @@ def option(
     spellings: Mapping[str, str] | None = None,
     secret: bool = False,
     unique: bool = False,
+    check: Callable[[Any, str], object] | None = None,
     show: Callable[[Any], str] = repr,
 ) -> Any:
     """Declare one key of a section.
@@ -93,15 +96,21 @@ def option(
         spellings: Other spellings that the environment variable may use -> the value they mean.
         secret: True: its value is never printed.
         unique: True: in an array of tables no two have the same.
+        check: ``(value, key)``: raises InvalidJob for what is wrong with the value, where that takes more words than a rule has; likewise.
         show: Writes the value for the section's ``repr``, where a part of it is secret.
     """
 
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    def validate(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if rule is not None and value is not None and not rule.accepts(value):
             raise OptionError(attribute.name, f"must be {rule.allowed}")
+        if check is not None and value is not None:
+            try:
+                check(value, attribute.name)
+            except InvalidJob as error:
+                raise OptionError(error.field, error.problem) from error
 
-    declaration = _Declaration(help=help, rule=rule, env=env, spellings=spellings or {}, secret=secret, unique=unique)
-    return attrs.field(default=default, validator=check, repr=False if secret else show, metadata={_OPTION: declaration})
+    declaration = _Declaration(help=help, rule=rule, env=env, spellings=spellings or {}, secret=secret, unique=unique, check=check)
+    return attrs.field(default=default, validator=validate, repr=False if secret else show, metadata={_OPTION: declaration})
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +127,7 @@ class Option:
     spellings: Mapping[str, str]
     secret: bool
     unique: bool
+    check: Callable[[Any, str], object] | None
 
     @property
     def allowed(self) -> str:
@@ -134,7 +144,7 @@ def options_of(section: type) -> Iterator[Option]:
     """The keys of a section class, in the order in which they are declared."""
     hints = get_type_hints(section, include_extras=True)
     for field in attrs.fields(section):
-        declared = field.metadata.get(_OPTION) or _Declaration(help="", rule=None, env=None, spellings={}, secret=False, unique=False)
+        declared = field.metadata.get(_OPTION) or _Declaration(help="", rule=None, env=None, spellings={}, secret=False, unique=False, check=None)
         yield Option(
             key=field.name,
             type=hints[field.name],
@@ -145,6 +155,7 @@ def options_of(section: type) -> Iterator[Option]:
             spellings=declared.spellings,
             secret=declared.secret,
             unique=declared.unique,
+            check=declared.check,
         )
 
 

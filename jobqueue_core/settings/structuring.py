@@ -19,6 +19,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from cattrs.gen import make_dict_structure_fn, override
 
 from jobqueue_core.durations import parse_duration, parse_size
+from jobqueue_core.errors import InvalidJob
 from jobqueue_core.options import Option, OptionError, Rule, Size, expectation, options_of
 
 __all__ = ["KeyPath", "Problem", "did_you_mean", "make_converter", "structure", "value_at"]
@@ -43,6 +44,14 @@ class _Refused(ValueError):
         self.text = text
         self.shows_value = shows_value
         super().__init__(text)
+
+
+class _Wrong(_Refused):
+    """A value fails its option's own check, at *field*, which may lie deep inside of it."""
+
+    def __init__(self, error: InvalidJob) -> None:
+        self.field = error.field
+        super().__init__(error.problem, shows_value=False)
 
 
 class _Repeated(_Refused):
@@ -202,6 +211,11 @@ def _option_hook(option: Option, converter: BaseConverter) -> Hook:
             raise _Refused(f"must be {option.allowed}", shows_value=error.shows_value and not option.secret) from error
         if rule is not None and made is not None and not rule.accepts(made):
             raise _Refused(f"must be {option.allowed}", shows_value=not option.secret)
+        if option.check is not None and made is not None:
+            try:
+                option.check(made, option.key)
+            except InvalidJob as error:
+                raise _Wrong(error) from error
         return made
 
     return hook
@@ -235,6 +249,8 @@ def _problem(error: BaseException, path: KeyPath) -> Iterator[Problem]:
             yield Problem(path=path, text="is required", shows_value=False)
         case OptionError():
             yield Problem(path=(*path, error.key), text=error.problem, shows_value=False)
+        case _Wrong():
+            yield Problem(path=(*path[:-1], error.field), text=error.text, shows_value=False)
         case _Repeated():
             yield Problem(path=(*path, error.index, error.key), text=error.text, shows_value=error.shows_value)
         case _Refused():

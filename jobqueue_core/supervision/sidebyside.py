@@ -15,7 +15,7 @@ __all__ = ["Companion", "run_with"]
 
 
 class Companion:
-    """A service in a thread. When it breaks it stops the one it runs beside, for the process is to be replaced whole.
+    """A service in a thread. When it ends it stops the one it runs beside, for the process is to be replaced whole.
 
     Args:
         name: The service's name.
@@ -45,6 +45,8 @@ class Companion:
                 service.run(self._stop)
         except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
             self.failure = error
+        finally:
+            # Also when it has ended by itself: the other would go on without what it did.
             self._stop.request(StopLevel.GRACEFUL)
 
 
@@ -59,13 +61,15 @@ def run_with(companions: Sequence[Companion], main: Callable[[], Exit], stop: St
     Raises:
         BaseException: What *main* raised, else what the first companion did.
     """
-    for one in companions:
-        one.start()
+    started: list[Companion] = []
     try:
+        for one in companions:
+            one.start()
+            started.append(one)
         status = main()
     finally:
         stop.request(StopLevel.GRACEFUL)
-        for one in companions:
+        for one in started:
             one.join()
     for one in companions:
         if one.failure is not None:

@@ -9,8 +9,11 @@ from typing import Any, Final
 import attrs
 
 from jobqueue_core.errors import InvalidSchedule
+from jobqueue_core.job import check_job_type, check_queue
 from jobqueue_core.options import OptionError, between, option
-from jobqueue_core.scheduling.definition import MAX_MISFIRE_LIMIT, Misfire, Overlap, blank, change
+from jobqueue_core.payload import encode_payload
+from jobqueue_core.requests import check_count, check_duration, check_priority
+from jobqueue_core.scheduling.definition import MAX_MISFIRE_LIMIT, Misfire, Overlap, blank, change, check_name
 
 __all__ = ["CronEntry"]
 
@@ -18,19 +21,38 @@ _MAX_PAYLOAD: Final = 1 << 28
 """What a payload may be at most, whatever ``[job] max_payload`` says."""
 
 
+def _expression(value: str, _key: str) -> None:
+    # One that names a language ("solar: sunset") is another plugin's to read.
+    if ":" not in value:
+        _read(value, "UTC")
+
+
+def _read(expression: str, timezone: str) -> None:
+    if find_spec("croniter") is None:
+        raise InvalidSchedule("expression", "cannot be read without the extra 'cron': pip install 'jobqueue[cron]'")
+    # Where no table is written, nobody pays for the import.
+    from .timetable import read
+
+    read(expression, timezone)
+
+
 @attrs.frozen(kw_only=True)
 class CronEntry:
     """A schedule that stands in the config file."""
 
-    name: str = option(unique=True, help="What it is called: 1 to 100 letters, digits, `_`, `.` or `-`.")
-    expression: str = option(help="When it is due: five cron fields, or six with seconds first, or `@hourly` and the like.")
-    type: str = option(help="The type of its jobs.")
-    timezone: str = option("UTC", help="The IANA time zone by whose clocks it is due, as `Europe/Berlin`.")
-    payload: Any = option(None, help="The payload of its jobs.")
-    queue: str | None = option(None, help="Their queue. Not given: the handler's.")
-    priority: str | None = option(None, help="Their priority. Not given: the handler's.")
-    max_retries: int | None = option(None, help="How often they are retried. Not given: as the handler says, else `[job]`.")
-    timeout: timedelta | None = option(None, help="How long a run may take. Not given: likewise.")
+    name: str = option(unique=True, check=lambda value, _key: check_name(value), help="What it is called: 1 to 100 letters, digits, `_`, `.` or `-`.")
+    expression: str = option(check=_expression, help="When it is due: five cron fields, or six with seconds first, or `@hourly` and the like.")
+    type: str = option(check=check_job_type, help="The type of its jobs.")
+    timezone: str = option(
+        "UTC", check=lambda value, _key: _read("@daily", value), help="The IANA time zone by whose clocks it is due, as `Europe/Berlin`."
+    )
+    payload: Any = option(None, check=lambda value, key: encode_payload(value, limit=_MAX_PAYLOAD, field=key), help="The payload of its jobs.")
+    queue: str | None = option(None, check=check_queue, help="Their queue. Not given: the handler's.")
+    priority: str | None = option(None, check=check_priority, help="Their priority. Not given: the handler's.")
+    max_retries: int | None = option(None, check=check_count, help="How often they are retried. Not given: as the handler says, else `[job]`.")
+    timeout: timedelta | None = option(
+        None, check=lambda value, key: check_duration(value, key, positive=True), help="How long a run may take. Not given: likewise."
+    )
     enabled: bool = option(default=True, help="False: it makes no jobs.")
     misfire: Misfire = option("once", help="What to do about ticks that were missed while no scheduler ran: the latest, none, or all.")
     misfire_limit: int = option(100, rule=between(1, MAX_MISFIRE_LIMIT), help='With `misfire = "all"`: at most the latest so many.')
@@ -41,23 +63,10 @@ class CronEntry:
 
     def __attrs_post_init__(self) -> None:
         try:
-            schedule = change(blank(self.name, "config"), self.fields(), max_payload=_MAX_PAYLOAD)
-            # One that names a language ("solar: sunset") is another plugin's to read.
-            if ":" not in schedule.expression:
-                _read(schedule.expression, schedule.timezone)
+            change(blank(self.name, "config"), self.fields(), max_payload=_MAX_PAYLOAD)
         except InvalidSchedule as error:
-            key, dot, rest = error.field.partition(".")
-            raise OptionError(key, f"{dot}{rest}: {error.problem}" if dot else error.problem) from error
+            raise OptionError(error.field, error.problem) from error
 
     def fields(self) -> dict[str, Any]:
         """What it declares, as ``ScheduleOperations.add`` takes it, but for the name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.name != "name"}
-
-
-def _read(expression: str, timezone: str) -> None:
-    if find_spec("croniter") is None:
-        raise InvalidSchedule("expression", "cannot be read without the extra 'cron': pip install 'jobqueue[cron]'")
-    # Where no table is written, nobody pays for the import.
-    from .timetable import read
-
-    read(expression, timezone)

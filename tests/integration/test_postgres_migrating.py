@@ -16,11 +16,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from servers import PostgresPlace, PostgresServer
 
 from jobqueue_core.errors import Conflict, IncompatibleData, StorageUnavailable
 from jobqueue_core.storage import DeadLetterFilter
-from jobqueue_core.testing.factories import dead_letter, execution, schedule
+from jobqueue_core.testing.factories import NOON, claim, dead_letter, execution, schedule
 from jobqueue_postgres.migrating import Step, migrate, status
 from jobqueue_postgres.migrations_on_disk import Migration, bundled, read_migrations
 from jobqueue_postgres.storage import PostgresStorage
@@ -138,6 +139,46 @@ def test_a_target_between_is_reached_from_both_sides(schema: Schema, write: Writ
     assert schema.applied() == ["0001_one", "0002_two", "0003_three"]
 
 
+# What is stored ------------------------------------------------------------------------------------------------------------------------
+
+# As the release wrote it that knew 0001 only.
+_WRITTEN_BEFORE_0002 = """
+    INSERT INTO job_schedules (name, version, enabled, next_run, expression, timezone, type, payload, misfire, misfire_limit, overlap, source)
+    VALUES ('{name}', 7, {enabled}, '2030-01-01 12:00Z', '0 3 * * *', 'UTC', 'test.job', '{{}}', 'once', 100, 'allow', 'dynamic')
+"""
+
+
+def test_schedules_from_before_they_could_be_paused_go_on_and_so_does_the_release_that_writes_them(schema: Schema) -> None:
+    schema.migrate(target=1)
+    schema.rows(_WRITTEN_BEFORE_0002.format(name="on", enabled=True))
+    schema.rows(_WRITTEN_BEFORE_0002.format(name="off", enabled=False))
+    storage = schema.open()
+    with pytest.raises(IncompatibleData, match="is at version 0001, this release needs 0002: run 'jobqueue migrate'"):
+        storage.schedules()
+    assert schema.migrate(target=2) == ["up 0002_paused_schedules"]
+    schema.rows(_WRITTEN_BEFORE_0002.format(name="written after", enabled=True))
+    on = schedule("on", next_run=NOON, version=7)
+    assert storage.schedules() == [replace(on, name="off", enabled=False), on, replace(on, name="written after")]
+    assert sorted(one.name for one in storage.due_schedules(NOON, 10)) == ["on", "written after"]
+    assert storage.claim_ticks([claim(on)]) == [True]
+    storage.close()
+
+
+def test_what_is_paused_fires_neither_before_nor_after_the_way_down_and_up_again(schema: Schema) -> None:
+    schema.migrate()
+    storage = schema.open()
+    for one in (schedule("on", next_run=NOON), schedule("paused", next_run=NOON, paused=True), schedule("off", next_run=NOON, enabled=False)):
+        assert storage.put_schedule(one, expected_version=None)
+    before = storage.schedules()
+    assert schema.migrate(target=1)[-1] == "down 0002_paused_schedules"
+    assert schema.rows("SELECT name, enabled FROM job_schedules ORDER BY name") == [("off", False), ("on", True), ("paused", False)]
+    schema.migrate()
+    off, on, paused = before
+    assert storage.schedules() == [off, on, replace(paused, enabled=False, paused=False, version=2)]
+    assert storage.due_schedules(NOON, 10) == [on]
+    storage.close()
+
+
 # All or nothing ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +253,7 @@ def test_a_schema_that_was_not_made_is_refused_with_the_command_to_run(schema: S
     storage.close()
 
 
-@pytest.mark.parametrize(("readable_from", "accepted"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("readable_from", "accepted"), [(1, True), (len(bundled()) + 1, False)])
 def test_a_newer_schema_is_accepted_only_if_it_says_that_this_release_can_read_it(schema: Schema, readable_from: int, *, accepted: bool) -> None:
     schema.migrate()
     schema.rows(
@@ -228,9 +269,9 @@ def test_a_newer_schema_is_accepted_only_if_it_says_that_this_release_can_read_i
     if accepted:
         assert schema.migrate() == [], "a host that migrates when it starts goes on"
     else:
-        with pytest.raises(IncompatibleData, match="0002_later, which this release does not know: upgrade jobqueue"):
+        with pytest.raises(IncompatibleData, match=r"\d{4}_later, which this release does not know: upgrade jobqueue"):
             schema.migrate()
-    with pytest.raises(IncompatibleData, match="0002_later"):
+    with pytest.raises(IncompatibleData, match=r"\d{4}_later"):
         schema.migrate(target=0)
 
 
@@ -315,7 +356,9 @@ def test_the_command_shows_what_is_pending_applies_and_undoes_it(command: Callab
     rows = json.loads(command("migrate", "--status", "--json").stdout)
     assert {one["state"] for one in rows} == {"applied"}
     assert all(one["applied_at"].endswith("Z") for one in rows)
-    assert json.loads(command("migrate", "--down", "--json").stdout)[0]["direction"] == "down"
+    for one in reversed(bundled().values()):
+        undone = json.loads(command("migrate", "--down", "--json").stdout)
+        assert [(step["direction"], step["migration"]) for step in undone] == [("down", one.label)]
     assert schema.tables() == {"jobqueue_migrations"}
 
 

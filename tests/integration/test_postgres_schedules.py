@@ -137,6 +137,22 @@ def test_two_hundred_of_ten_thousand_schedules_are_claimed_without_reading_the_o
     assert storage.unsent_ticks(NOON + timedelta(days=9), 10) == []
 
 
+def test_marking_ticks_does_not_read_the_others_that_wait_to_be_sent(storage: PostgresStorage, database: psycopg.Connection[Any]) -> None:
+    database.execute(
+        "INSERT INTO job_schedule_ticks SELECT 'nightly', %s + number * interval '1 second', %s, true, 'none', '\\x01'"
+        " FROM generate_series(1, 10000) AS number",
+        [NOON, NOON],
+    )
+    # As after a quiet night: the planner knows of none.
+    database.execute("ANALYZE job_schedule_ticks")
+    database.execute("UPDATE job_schedule_ticks SET sent = false")
+    sent = [("nightly", NOON + number * SECOND) for number in range(1, 101)]
+    scans, _rows, fetched = _read_meanwhile(storage, lambda connection: schedules.mark_sent(connection, sent), "job_schedule_ticks")
+    assert scans == 0
+    assert fetched <= 500
+    assert database.execute("SELECT count(*) FROM job_schedule_ticks WHERE sent").fetchone() == (100,)
+
+
 def test_a_batch_that_is_too_big_for_one_statement_goes_in_one_transaction_all_the_same(
     storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

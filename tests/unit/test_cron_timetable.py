@@ -144,7 +144,7 @@ INTERVALS = [
     (BERLIN_OVERLAP, "15,45 * * * *", "00:15 00:45 01:15 01:45 02:15 02:45"),
     (BERLIN_OVERLAP, "0 */2 * * *", "00:00 01:00 03:00"),
     (BERLIN_OVERLAP, "*/30 2 * * *", "00:00 00:30 01:00 01:30"),
-    (BERLIN_OVERLAP, "30 0 */2 * * *", "00:00:30 01:00:30 03:00:30"),
+    (BERLIN_OVERLAP, "30 0 */2 * * *", "00:00:30 01:00:30"),
     (NEW_YORK_GAP, "0 * * * *", "06:00 07:00 08:00 09:00"),
     (NEW_YORK_GAP, "0 */2 * * *", "08:00"),
     (NEW_YORK_GAP, "*/15 2 * * *", ""),
@@ -269,7 +269,8 @@ DENSE = ["0 * * * *", "*/15 * * * *", "0 */2 * * *", "*/20 2 * * *", "5/20 0-4 *
 LOST_BY_CRONSIM = {
     # It goes to the next hour before the next minute, and so past the minutes that lie behind a change within an hour.
     ("Australia/Lord_Howe", "0 */2 * * *"): ["2025-04-05T15:30"],
-    ("Australia/Lord_Howe", "*/20 2 * * *"): ["2025-04-05T15:30"],
+    ("Australia/Lord_Howe", "*/20 2 * * *"): ["2025-04-05T15:30", "2025-04-05T15:50"],
+    ("Australia/Lord_Howe", "*/20 2 1-8 3,4,10,11 0"): ["2025-04-05T15:30", "2025-04-05T15:50"],
 }
 
 
@@ -321,7 +322,8 @@ def test_dense_ticks_around_a_change_are_those_of_cronsim(zone: str) -> None:
 @pytest.mark.parametrize("year", [2024, 2025, 2026, 2040])
 def test_years_of_all_ticks_are_those_of_cronsim(zone: str, year: int) -> None:
     since, until = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-    for expression in [*SPARSE, *DENSE[:-2]]:
+    lost = {expression for lost_zone, expression in LOST_BY_CRONSIM if lost_zone == zone}
+    for expression in [one for one in [*SPARSE, *DENSE[:-2]] if one not in lost]:
         expected = found_by_cronsim(zone, expression, since, until)
         assert forwards(read(expression, zone), since, until) == expected, expression
         assert backwards(read(expression, zone), since, until) == expected, expression
