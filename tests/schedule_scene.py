@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -82,13 +83,34 @@ def installed_timetables() -> Timetables:
     return Timetables(Plugins.load().timetables())
 
 
+@cache
+def empty_file() -> bytes:
+    """A file of the embedded default with nothing in it; to make one takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "jobqueue.db"
+        JobQueue(SqliteBroker(path), SqliteStorage(path)).close()
+        return path.read_bytes()
+
+
+def spare_the_disk(opened: SqliteBroker | SqliteStorage) -> None:
+    """Let it commit without waiting for the disk: machines do not crash here, and thousands of transactions would take minutes on a busy one."""
+    with opened.database.write():
+        pass
+    writer = opened.database._own.writer
+    assert writer is not None
+    writer.execute("PRAGMA synchronous = OFF")
+
+
 class Scene:
     """A queue on a file, at noon."""
 
     def __init__(self, path: Path, *, result_ttl: timedelta = timedelta(days=1)) -> None:
         self.clock = ManualClock(NOON)
+        path.write_bytes(empty_file())
         self.broker = Counting(path, clock=self.clock, result_ttl=result_ttl)
         self.storage = SqliteStorage(path)
+        for one in (self.broker, self.storage):
+            spare_the_disk(one)
         self.queue = JobQueue(self.broker, self.storage, timetables=installed_timetables())
         self.schedules = self.queue.schedules
         self.recorder = Recorder(broker=self.broker, storage=self.storage)

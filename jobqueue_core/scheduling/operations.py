@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -9,7 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from jobqueue_core.errors import BrokerError, BrokerUnavailable, Conflict, InvalidSchedule, JobNotFound, PluginError, StorageError
+from jobqueue_core.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    Conflict,
+    IncompatibleData,
+    InvalidSchedule,
+    JobNotFound,
+    PluginError,
+    StorageError,
+)
 from jobqueue_core.scheduling.definition import TIMING, blank, change
 from jobqueue_core.scheduling.jobs import make_manual_tick, send_ticks, unfinished
 from jobqueue_core.scheduling.runs import ScheduleRun
@@ -243,7 +253,9 @@ class ScheduleOperations:
             JobNotFound: There is none of that name.
             Conflict: It stands in the config file (code ``from_config``).
         """
-        _refuse_config(self.get(name), "remove")
+        # One that is damaged can be removed all the same.
+        with contextlib.suppress(IncompatibleData):
+            _refuse_config(self.get(name), "remove")
         if not self._storage.delete_schedule(name):
             raise JobNotFound("schedule", name)
         self._did("schedule removed", schedule=name)

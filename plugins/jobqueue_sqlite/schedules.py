@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -27,7 +27,7 @@ edits in step with the claims do not leave it out for ever."""
 
 _log = logging.getLogger("jobqueue.storage")
 _told: Final[set[str]] = set()
-"""The names of damaged schedules that have been logged."""
+"""What has been logged of damaged rows."""
 
 _encoder = msgspec.msgpack.Encoder()
 _schedule = msgspec.msgpack.Decoder(Schedule)
@@ -36,7 +36,7 @@ _tick = msgspec.msgpack.Decoder(Tick)
 
 def everything(connection: sqlite3.Connection) -> list[Schedule]:
     """See ``Schedules.schedules``."""
-    return _readable(connection.execute(statement("schedules_list")).fetchall())
+    return _readable(_read, connection.execute(statement("schedules_list")).fetchall())
 
 
 def get(connection: sqlite3.Connection, name: str) -> Schedule | None:
@@ -60,7 +60,7 @@ def delete(connection: sqlite3.Connection, name: str) -> bool:
 
 def due(connection: sqlite3.Connection, now: datetime, limit: int) -> list[Schedule]:
     """See ``Schedules.due_schedules``."""
-    return _readable(connection.execute(statement("schedules_due"), {"now_us": to_us(now), "limit": limit}).fetchall())
+    return _readable(_read, connection.execute(statement("schedules_due"), {"now_us": to_us(now), "limit": limit}).fetchall())
 
 
 def claim_ticks(connection: sqlite3.Connection, claims: Sequence[Claim]) -> list[bool]:
@@ -92,7 +92,7 @@ def _claim(connection: sqlite3.Connection, claim: Claim) -> bool:
 
 def unsent_ticks(connection: sqlite3.Connection, before: datetime, limit: int) -> list[Tick]:
     """See ``Schedules``."""
-    return [_read_tick(row) for row in connection.execute(statement("ticks_unsent"), {"before_us": to_us(before), "limit": limit}).fetchall()]
+    return _readable(_read_tick, connection.execute(statement("ticks_unsent"), {"before_us": to_us(before), "limit": limit}).fetchall())
 
 
 def mark_sent(connection: sqlite3.Connection, ticks: Sequence[tuple[str, datetime]]) -> None:
@@ -102,7 +102,7 @@ def mark_sent(connection: sqlite3.Connection, ticks: Sequence[tuple[str, datetim
 
 def ticks(connection: sqlite3.Connection, schedule: str, limit: int) -> list[Tick]:
     """See ``Schedules``."""
-    return [_read_tick(row) for row in connection.execute(statement("ticks_list"), {"schedule": schedule, "limit": limit}).fetchall()]
+    return _readable(_read_tick, connection.execute(statement("ticks_list"), {"schedule": schedule, "limit": limit}).fetchall())
 
 
 def _row(schedule: Schedule) -> dict[str, Any]:
@@ -114,20 +114,25 @@ def _row(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _readable(rows: Sequence[tuple[bytes, int, str]]) -> list[Schedule]:
-    """The schedules of *rows*; a damaged one is left out, and must not keep the others from firing."""
+_Row = tuple[bytes, int, str]
+"""The record, the version (of a tick: whether it was sent), and the schedule's name."""
+_T = TypeVar("_T")
+
+
+def _readable(read: Callable[[_Row], _T], rows: Iterable[_Row]) -> list[_T]:
+    """What can be read of *rows*: a damaged one must not keep the others from firing."""
     found = []
     for row in rows:
         try:
-            found.append(_read(row))
+            found.append(read(row))
         except IncompatibleData as error:
-            if row[2] not in _told:
-                _told.add(row[2])
-                _log.error("%s; it does not fire", error)
+            if str(error) not in _told:
+                _told.add(str(error))
+                _log.error("%s; it is left out", error)
     return found
 
 
-def _read(row: tuple[bytes, int, str]) -> Schedule:
+def _read(row: _Row) -> Schedule:
     record, version, name = row
     try:
         return replace(_schedule.decode(record), version=version)
@@ -136,9 +141,10 @@ def _read(row: tuple[bytes, int, str]) -> Schedule:
         raise IncompatibleData(msg) from error
 
 
-def _read_tick(row: tuple[bytes, int]) -> Tick:
+def _read_tick(row: _Row) -> Tick:
+    record, sent, name = row
     try:
-        return replace(_tick.decode(row[0]), sent=bool(row[1]))
+        return replace(_tick.decode(record), sent=bool(sent))
     except (msgspec.DecodeError, TypeError) as error:
-        msg = f"the record of a tick cannot be read: {error}"
+        msg = f"the record of a tick of schedule {name!r} cannot be read: {error}"
         raise IncompatibleData(msg) from error

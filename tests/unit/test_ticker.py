@@ -694,17 +694,27 @@ class Broken:
 
     def __init__(self, mistake: str) -> None:
         self.mistake = mistake
+        self.asked = 0
 
     def after(self, moment: datetime) -> datetime | None:
-        if self.mistake == "after raises":
-            raise RuntimeError("after")
-        return moment if self.mistake == "after stands still" else moment.replace(tzinfo=None) + SECOND
+        self.asked += 1
+        if self.asked > 10_000:
+            raise Killed  # nobody may ask it for ever
+        match self.mistake:
+            case "after raises":
+                raise RuntimeError("after")
+            case "after stands still":
+                return moment.replace(microsecond=0)
+            case "after goes back":
+                return moment - HOUR
+            case _:
+                return moment.replace(tzinfo=None) + SECOND
 
     def before(self, moment: datetime) -> datetime | None:
-        raise RuntimeError("before")
+        return moment.replace(microsecond=0)
 
 
-@pytest.mark.parametrize("mistake", ["read raises", "after raises", "after is naive"])
+@pytest.mark.parametrize("mistake", ["read raises", "after raises", "after is naive", "after stands still", "after goes back"])
 def test_a_third_partys_broken_timetable_holds_up_no_other_schedule(scene: Scene, mistake: str, caplog: pytest.LogCaptureFixture) -> None:
     def read(expression: str, timezone: str) -> Any:
         if mistake == "read raises":
@@ -719,14 +729,45 @@ def test_a_third_partys_broken_timetable_holds_up_no_other_schedule(scene: Scene
     assert [one for one in caplog.messages if "'a-broken'" in one]
 
 
-def test_a_damaged_row_holds_up_no_other_schedule(scene: Scene, tmp_path: Path) -> None:
+def damage(path: Path, statement: str) -> None:
+    with sqlite3.connect(path / "jobqueue.db") as connection:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
+def test_a_damaged_row_holds_up_no_other_schedule(scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scene.add("a-damaged")
     scene.add("fine")
-    with sqlite3.connect(tmp_path / "jobqueue.db") as connection:
-        assert connection.execute("UPDATE schedules SET record = x'c1c1' WHERE name = 'a-damaged'").rowcount == 1
-    connection.close()
+    damage(tmp_path, "UPDATE schedules SET record = x'c1c1' WHERE name = 'a-damaged'")
     scene.pass_time(3 * SECOND)
     assert scene.ticks("fine") == seconds(1, 3)
+    assert len([one for one in caplog.messages if "'a-damaged'" in one and "record" in one]) == 1
+
+
+def test_a_damaged_tick_that_was_not_sent_holds_up_no_other(scene: Scene, tmp_path: Path) -> None:
+    for name in ("a-damaged", "fine"):
+        scene.add(name, "0 13 * * *")
+    scene.clock.advance(HOUR)
+    with pytest.raises(Killed):
+        scene.turn(scene.ticker(broker=Wrapped(scene.broker, before=killed_at("enqueue"))))
+    damage(tmp_path, "UPDATE ticks SET record = x'c1c1' WHERE schedule = 'a-damaged'")
+    scene.add("other")
+    scene.pass_time(10 * SECOND)
+    assert scene.ticks("fine") == [NOON + HOUR]
+    assert len(scene.ticks("other")) == 10
+
+
+def test_a_damaged_last_tick_holds_up_no_other_schedule(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "jobqueue.db", result_ttl=MINUTE)
+    with scene.queue:
+        scene.add("a-damaged", "* * * * *", overlap="skip")
+        scene.add("fine", "* * * * *")
+        scene.pass_time(MINUTE, step=MINUTE)
+        scene.finish()
+        scene.forget(MINUTE)
+        damage(tmp_path, "UPDATE ticks SET record = x'c1c1' WHERE schedule = 'a-damaged'")
+        scene.turn()
+        assert scene.ticks("fine") == [NOON + MINUTE, NOON + 2 * MINUTE]
 
 
 def test_a_tick_that_is_there_already_does_not_wedge_its_schedule(scene: Scene) -> None:

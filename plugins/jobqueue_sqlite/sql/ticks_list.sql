@@ -1,2 +1,2 @@
 -- The latest ticks of a schedule, newest first.
-SELECT record, sent FROM ticks WHERE schedule = :schedule ORDER BY due_us DESC LIMIT :limit
+SELECT record, sent, schedule FROM ticks WHERE schedule = :schedule ORDER BY due_us DESC LIMIT :limit
