@@ -86,7 +86,11 @@ class Operations:
     @property
     def schedules(self) -> ScheduleOperations:
         """Schedules, and what can be done with them."""
-        return ScheduleOperations(self._queue, self._storage, did=self._did)
+        storage = self._storage
+        if not hasattr(storage, "due_schedules"):
+            msg = f"this storage keeps no schedules: {storage.describe()}"
+            raise Conflict(msg, code="no_storage")
+        return ScheduleOperations(self._queue, storage, did=self._did)
 
     # Jobs ------------------------------------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,8 @@ def next_ticks(cli: Cli, /, *, name: str | None, count: int, expression: str | N
         ticks = cli.operations.schedules.next_runs(schedule.name, count)
         if not schedule.fires:
             cli.hint(f"schedule {name} is {state_of(schedule.to_dict())}: this is when it would be due")
+    if not ticks:
+        cli.note("it is not due any more")
     changes = turns(ticks, timezone)
     columns: Columns = {
         "DUE": "at",

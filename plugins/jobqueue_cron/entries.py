@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from typing import Any, Final
 
 import attrs
@@ -28,11 +27,11 @@ def _expression(value: str, _key: str) -> None:
 
 
 def _read(expression: str, timezone: str) -> None:
-    if find_spec("croniter") is None:
-        raise InvalidSchedule("expression", "cannot be read without the extra 'cron': pip install 'jobqueue[cron]'")
-    # Where no table is written, nobody pays for the import.
-    from .timetable import read
-
+    try:
+        # Where no table is written, nobody pays for the import.
+        from .timetable import read
+    except ImportError as error:
+        raise InvalidSchedule("expression", f"cannot be read without the extra 'cron': pip install 'jobqueue[cron]' ({error})") from error
     read(expression, timezone)
 
 

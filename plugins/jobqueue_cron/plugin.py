@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue_core import PluginError, hookimpl
@@ -50,10 +49,10 @@ def jobqueue_checks(settings: Settings) -> Iterable[Check]:  # noqa: ARG001 - as
 
 
 def _read(expression: str, timezone: str) -> Timetable:
-    if find_spec("croniter") is None:
-        raise PluginError("needs the extra 'cron': pip install 'jobqueue[cron]'", plugin=_NAME)
-    from .timetable import read
-
+    try:
+        from .timetable import read
+    except ImportError as error:
+        raise PluginError(f"needs the extra 'cron': pip install 'jobqueue[cron]' ({error})", plugin=_NAME) from error
     return read(expression, timezone)
 
 

@@ -37,6 +37,9 @@ _BATCH: Final = 200
 """How many ticks are claimed, and sent, at once."""
 _IN_A_ROW: Final = 20
 """How many ticks of one schedule are fired before others have their turn."""
+_COMMITTING: Final = 0.05
+"""Seconds until a schedule that somebody else is about to move on is looked at again."""
+_LOOKS: Final = 5
 _AT_IT: Final = 1.0
 """Seconds until a schedule that somebody else is at, perhaps frozen, is looked at again if it has not changed."""
 _UNREADABLE: Final = 60.0
@@ -72,12 +75,17 @@ class Ticker:
         """Schedules that cannot be read, or that others are at, by name and version -> until when."""
         self._refused: dict[str, int] = {}
         """Schedules whose last claim was refused -> the version that was claimed."""
+        self._looks = 0
+        """At how many of these to look more closely just now, which takes long."""
         self._catching_up: dict[str, datetime] = {}
         """Schedules that have missed so many ticks that they are fired in portions -> where the next one begins."""
         self._silent = False
 
     def run(self, stop: Stop) -> Exit:
         """Fire what is due until *stop* rises."""
+        if not hasattr(self._storage, "due_schedules"):
+            _log.warning("no schedule fires: the storage keeps none", extra={"fields": {"storage": self._storage.describe()}})
+            stop.wait()
         while not stop.level:
             pause = self._poll.total_seconds()
             try:
@@ -144,6 +152,7 @@ class Ticker:
 
     def _fire(self, due: Sequence[Schedule], now: datetime, stop: Stop) -> None:
         """Fire what these schedules have due; what cannot be claimed is put off."""
+        self._looks = _LOOKS
         busy = unfinished(self._queue, self._storage, [one for one in due if one.overlap == "skip"])
         chains = [_Chain(one, decision) for one in due if (decision := self._decide(one, now, busy=one.name in busy)) is not None]
         while chains and not stop.level:
@@ -157,12 +166,16 @@ class Ticker:
                     won.append((chain, claim))
                     continue
                 # Whoever was first has made another version of it, which is not put off. If there is none, the next try looks at what has fired.
-                if self._refused.get(seen.name) == seen.version:
+                if self._was_refused(seen):
                     self._put_off[seen.name, seen.version] = monotonic() + _AT_IT
                 self._refused[seen.name] = seen.version
             self._send([claim.tick for _chain, claim in won if claim.tick is not None], now)
             chains = [chain for chain, claim in won if chain.goes_on(claim)]
             now = self._queue.broker.now() if chains else now
+
+    def _was_refused(self, schedule: Schedule) -> bool:
+        """Whether a claim of just this version was."""
+        return self._refused.get(schedule.name) == schedule.version
 
     def _decide(self, schedule: Schedule, now: datetime, *, busy: bool) -> Decision | None:
         try:
@@ -173,8 +186,12 @@ class Ticker:
             _log.error("schedule %r is due and cannot be read: %s", schedule.name, error, exc_info=None if known else error)
             self._put_off[schedule.name, schedule.version] = monotonic() + _UNREADABLE
             return None
-        if self._refused.get(schedule.name) == schedule.version:
+        if self._was_refused(schedule):
             # Nobody else has moved it on. After an edit while the clock was set back, a tick may have become a job already.
+            if self._looks == 0:
+                self._put_off[schedule.name, schedule.version] = monotonic() + _COMMITTING
+                return None
+            self._looks -= 1
             fired = {tick.due for tick in self._storage.ticks(schedule.name, _KEPT)}
             decision = attrs.evolve(decision, ticks=tuple(one for one in decision.ticks if one not in fired))
         if decision.missed and self._catching_up.pop(schedule.name, None) != schedule.next_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 from schedule_scene import EACH_SECOND, MINUTE, NOON, SECOND, Killed, Scene, Wrapped, installed_timetables, seconds, tick_of
 
-from jobqueue_core import JobState, Priority
-from jobqueue_core.errors import BrokerUnavailable, QueueFull, StorageUnavailable
+from jobqueue_core import JobQueue, JobState, Priority
+from jobqueue_core.errors import BrokerUnavailable, Conflict, QueueFull, StorageUnavailable
 from jobqueue_core.handlers import Registry, handler
 from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import Claim
 from jobqueue_core.testing.factories import died, failed, schedule, tick, type_info, worker_info
 from jobqueue_core.timetable import TimetablePlugin, Timetables
+from jobqueue_cron import clockwatch
 from jobqueue_cron.ticker import Ticker
 from jobqueue_sqlite import schedules as sqlite_schedules
 
@@ -1058,3 +1060,63 @@ def test_without_a_config_file_no_schedule_is_taken_away(scene: Scene) -> None:
     assert [one.name for one in scene.schedules.all()] == ["nightly"]
     scene.turn(scene.ticker(declared={}))
     assert scene.schedules.all() == []
+
+
+# The host's clock ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=5.1), timedelta(seconds=-5.1)], ids=str)
+def test_a_host_whose_clock_is_wrong_is_told_of_when_that_begins_and_when_it_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, off: timedelta
+) -> None:
+    caplog.set_level("INFO", logger="jobqueue.cron")
+    host, minutes = [NOON + off], itertools.count()
+    monkeypatch.setattr(clockwatch, "monotonic", lambda: next(minutes) * 60.0)
+    watch = clockwatch.ClockWatch(lambda: NOON, lambda: host[0])
+    for _ in range(6):
+        watch.look()
+    (record,) = caplog.records
+    assert (record.levelname, record.fields["host_is"]) == ("WARNING", "ahead" if off > timedelta(0) else "behind")  # type: ignore[attr-defined]
+    assert record.fields["seconds"] == pytest.approx(abs(off.total_seconds()))  # type: ignore[attr-defined]
+    host[0] = NOON
+    for _ in range(6):
+        watch.look()
+    assert [one.levelname for one in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize("off", [timedelta(0), timedelta(seconds=4.9), timedelta(seconds=-4.9)], ids=str)
+def test_a_clock_that_is_a_little_off_is_no_news(caplog: pytest.LogCaptureFixture, off: timedelta) -> None:
+    clockwatch.ClockWatch(lambda: NOON, lambda: NOON + off).look()
+    assert caplog.records == []
+
+
+def test_a_broker_that_is_slow_to_answer_makes_no_clock_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    host = iter([NOON - 30 * SECOND, NOON + 30 * SECOND])
+    clockwatch.ClockWatch(lambda: NOON, lambda: next(host)).look()
+    assert caplog.records == []
+
+
+def test_the_clock_is_looked_at_now_and_then_only() -> None:
+    asked = []
+    watch = clockwatch.ClockWatch(lambda: asked.append(1) or NOON)  # type: ignore[func-returns-value]
+    for _ in range(100):
+        watch.look()
+    assert asked == [1]
+
+
+def test_a_storage_without_schedules_lets_the_scheduler_do_its_other_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class HistoryOnly:
+        def describe(self) -> str:
+            return "history in memory"
+
+    with Scene(tmp_path / "jobqueue.db").queue as queue:
+        storage: Any = HistoryOnly()
+        stop = Stop()
+        thread = threading.Thread(target=Ticker(queue, storage, poll_interval=SECOND).run, args=(stop,))
+        thread.start()
+        stop.request()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert "history in memory" in str([vars(record).get("fields") for record in caplog.records])
+        with pytest.raises(Conflict, match="keeps no schedules"):
+            _ = JobQueue(queue.broker, storage).schedules
