@@ -77,8 +77,8 @@ class Ticker:
         """Schedules whose last claim was refused -> the version that was claimed."""
         self._looks = 0
         """At how many of these to look more closely just now, which takes long."""
-        self._catching_up: dict[str, datetime] = {}
-        """Schedules that have missed so many ticks that they are fired in portions -> where the next one begins."""
+        self._told: dict[str, datetime] = {}
+        """Schedules that have missed ticks -> the first of those of which the log has told."""
         self._silent = False
 
     def run(self, stop: Stop) -> Exit:
@@ -194,12 +194,13 @@ class Ticker:
             self._looks -= 1
             fired = {tick.due for tick in self._storage.ticks(schedule.name, _KEPT)}
             decision = attrs.evolve(decision, ticks=tuple(one for one in decision.ticks if one not in fired))
-        if decision.missed and self._catching_up.pop(schedule.name, None) != schedule.next_run:
+        if decision.missed and schedule.next_run is not None and self._told.get(schedule.name) != schedule.next_run:
+            self._told[schedule.name] = schedule.next_run
             facts = {"schedule": schedule.name, "since": rfc3339(schedule.next_run), "misfire": schedule.misfire, "fires": len(decision.ticks)}
             _log.warning("ticks were missed", extra={"fields": facts})
         if len(decision.ticks) > _IN_A_ROW:
             # Others are due as well.
-            self._catching_up[schedule.name] = decision.ticks[_IN_A_ROW]
+            self._told[schedule.name] = decision.ticks[_IN_A_ROW]
             decision = attrs.evolve(decision, ticks=decision.ticks[:_IN_A_ROW], next_run=decision.ticks[_IN_A_ROW])
         if busy and decision.ticks:
             _log.info("tick skipped", extra={"fields": {"schedule": schedule.name, "still_running": schedule.last_job_id}})
