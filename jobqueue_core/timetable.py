@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
 import attrs
 
-from jobqueue_core.errors import PluginError
+from jobqueue_core.errors import InvalidSchedule, PluginError
 
 __all__ = ["Timetable", "TimetablePlugin", "Timetables"]
 
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DEFAULT: Final = "cron"
 """Whose expressions need not say so."""
 
@@ -61,6 +63,9 @@ class Timetables:
         name = prefix.strip()
         if colon and name in self._offered:
             return self._offered[name].read(rest.strip(), timezone)
+        if colon and _NAME.fullmatch(name):
+            msg = f"no installed plugin reads expressions of {name!r}; installed: {', '.join(sorted(self._offered)) or 'none'}"
+            raise InvalidSchedule("expression", msg)
         if _DEFAULT not in self._offered:
             msg = "no installed plugin reads such expressions: pip install 'jobqueue[cron]'; `jobqueue plugins` says what is broken or disabled"
             raise PluginError(msg, plugin=_DEFAULT)

@@ -8,17 +8,34 @@ from zoneinfo import ZoneInfo
 
 from jobqueue_core.timetable import Timetable
 
-__all__ = ["HOUR", "MINUTE", "SECOND", "backwards", "changes", "forwards", "utc"]
+__all__ = ["HOUR", "MINUTE", "SECOND", "assert_due", "changes", "utc"]
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+_PROBES = 37
 
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def forwards(timetable: Timetable, since: datetime, until: datetime) -> list[datetime]:
-    """The ticks in [since, until], each found from the one before."""
+def assert_due(timetable: Timetable, since: datetime, until: datetime, expected: list[datetime]) -> None:
+    """Check that the ticks in [since, until] are these: each found from the next one, both ways, and from moments that are no ticks."""
+    assert _forwards(timetable, since, until) == expected
+    assert _backwards(timetable, since, until) == expected
+    for number in range(_PROBES):
+        moment = since + (until - since) / _PROBES * number
+        later, earlier = timetable.after(moment), timetable.before(moment)
+        if later is None or later > until:
+            assert not [tick for tick in expected if tick > moment]
+        else:
+            assert later == min(tick for tick in expected if tick > moment)
+        if earlier is None or earlier < since:
+            assert not [tick for tick in expected if tick <= moment]
+        else:
+            assert earlier == max(tick for tick in expected if tick <= moment)
+
+
+def _forwards(timetable: Timetable, since: datetime, until: datetime) -> list[datetime]:
     ticks: list[datetime] = []
     at = timetable.after(since - SECOND)
     while at is not None and at <= until:
@@ -27,8 +44,7 @@ def forwards(timetable: Timetable, since: datetime, until: datetime) -> list[dat
     return ticks
 
 
-def backwards(timetable: Timetable, since: datetime, until: datetime) -> list[datetime]:
-    """The same, each found from the one behind."""
+def _backwards(timetable: Timetable, since: datetime, until: datetime) -> list[datetime]:
     ticks: list[datetime] = []
     at = timetable.before(until)
     while at is not None and at >= since:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -28,10 +28,10 @@ TICK: Final = "jobqueue.tick"
 RESEND_AFTER: Final = timedelta(seconds=5)
 """A tick that was claimed so long ago and is not marked as sent is sent again, by anyone."""
 _WINDOW: Final = timedelta(seconds=30)
-"""How long after it was read a tick may be sent. Shorter than the least time for which a broker remembers a finished job, one minute: so whoever
-was frozen meanwhile finds its job there, or comes too late (DESIGN R21)."""
+"""How long after it was read a tick may be sent. Shorter than the least time for which a broker remembers a finished job, one minute: whoever was
+frozen after the claim finds its job there, or comes too late (DESIGN R21)."""
 
-_LATEST: Final = 50
+_LATEST: Final = 10
 """Among how many ticks to look for the last one that was claimed: by when they were due, which is another order after a run by hand."""
 
 
@@ -88,10 +88,17 @@ def send_ticks(queue: JobQueue, storage: Schedules, ticks: Sequence[Tick], *, no
 def unfinished(queue: JobQueue, storage: Schedules, schedules: Iterable[Schedule]) -> frozenset[str]:
     """The names of those of *schedules* whose last job has not ended, or is still on its way to the broker."""
     last = {one.name: one.last_job_id for one in schedules if one.last_job_id is not None}
-    jobs = queue.broker.get(list(last.values())) if last else []
-    names = set()
-    for name, job in zip(last, jobs, strict=True):
-        on_its_way = job is None and any(not tick.sent and tick.job.id == last[name] for tick in storage.ticks(name, _LATEST))
-        if on_its_way or (job is not None and not job.state.finished):
-            names.add(name)
-    return frozenset(names)
+    running, unknown = _known_to(queue, last)
+    on_their_way = {name for name in unknown if any(not tick.sent and tick.job.id == last[name] for tick in storage.ticks(name, _LATEST))}
+    # What was sent between the two questions is known now.
+    arrived, _unknown = _known_to(queue, {name: last[name] for name in unknown - on_their_way})
+    return frozenset(running | on_their_way | arrived)
+
+
+def _known_to(queue: JobQueue, jobs: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """The names of those of *jobs* (name -> id) that the broker knows and that have not ended, and of those it does not know."""
+    found = dict(zip(jobs, queue.broker.get(list(jobs.values())) if jobs else [], strict=True))
+    return (
+        {name for name, job in found.items() if job is not None and not job.state.finished},
+        {name for name, job in found.items() if job is None},
+    )

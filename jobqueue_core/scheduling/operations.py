@@ -17,8 +17,9 @@ from jobqueue_core.errors import (
     IncompatibleData,
     InvalidSchedule,
     JobNotFound,
-    PluginError,
+    JobQueueError,
     StorageError,
+    StorageUnavailable,
 )
 from jobqueue_core.scheduling.definition import TIMING, blank, change
 from jobqueue_core.scheduling.jobs import make_manual_tick, send_ticks, unfinished
@@ -284,14 +285,15 @@ class ScheduleOperations:
         """The job of a tick that was claimed, sent."""
         reason: BrokerError | None = None
         try:
-            if send_ticks(self._queue, self._storage, [tick], now=now):
-                return self._queue.operations.job(tick.job.id)
+            is_sent = bool(send_ticks(self._queue, self._storage, [tick], now=now))
         except StorageError as error:
             # The broker has the job. A scheduler sends it again, and the broker knows it.
             _log.warning("job %s of schedule %r was sent, which could not be noted: %s", tick.job.id, tick.schedule, error)
-            return self._queue.operations.job(tick.job.id)
+            is_sent = True
         except BrokerError as error:
-            reason = error
+            reason, is_sent = error, False
+        if is_sent:
+            return self._queue.operations.job(tick.job.id)
         msg = f"the broker has not taken job {tick.job.id} yet ({reason or 'it took too long'}); a scheduler sends it"
         raise BrokerUnavailable(msg, maybe_accepted=True) from reason
 
@@ -310,8 +312,11 @@ class ScheduleOperations:
         for name, fields in declared.items():
             try:
                 self._declare(name, fields)
-            except (InvalidSchedule, PluginError) as error:
-                _log.error("schedule %r of the config file cannot be used: %s", name, error)
+            except (BrokerUnavailable, StorageUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 - a third party's timetable, or a damaged row: the others are to fire
+                known = isinstance(error, JobQueueError)
+                _log.error("schedule %r of the config file cannot be used: %s", name, error, exc_info=None if known else error)
         for schedule in self._storage.schedules():
             if schedule.source == CONFIG and schedule.name not in declared and self._storage.delete_schedule(schedule.name):
                 self._did("schedule removed", schedule=schedule.name, source=CONFIG)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
-from jobqueue_core.service import Exit, Stop, StopLevel
+from jobqueue_core.service import Exit, Patience, Stop, StopLevel
 
 if TYPE_CHECKING:
     from jobqueue_core.service import Service
 
 __all__ = ["Companion", "run_with"]
+
+_log = logging.getLogger("jobqueue.child")
+_PATIENCE: Final = Patience().beyond_grace
 
 
 class Companion:
@@ -24,6 +29,7 @@ class Companion:
     """
 
     def __init__(self, name: str, open_service: Callable[[], Service | None], stop: Stop) -> None:
+        self.name = name
         self.failure: BaseException | None = None
         """What it broke of."""
         self._open = open_service
@@ -34,9 +40,11 @@ class Companion:
         """Run it."""
         self._thread.start()
 
-    def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
+    def join(self, patience: float | None = None) -> None:
+        """Wait for its end, at most so many seconds: what hangs must not keep its process from ending, and from being replaced."""
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            _log.warning("does not end", extra={"fields": {"service": self.name}})
 
     def _run(self) -> None:
         try:
@@ -50,13 +58,14 @@ class Companion:
             self._stop.request(StopLevel.GRACEFUL)
 
 
-def run_with(companions: Sequence[Companion], main: Callable[[], Exit], stop: Stop) -> Exit:
+def run_with(companions: Sequence[Companion], main: Callable[[], Exit], stop: Stop, *, patience: timedelta = _PATIENCE) -> Exit:
     """Run *main* in the calling thread, and *companions* beside it; all end when one of them does.
 
     Args:
         companions: Not started yet.
         main: Runs a service that obeys *stop*.
         stop: What the companions obey too.
+        patience: How long to wait for the companions when *main* has ended.
 
     Raises:
         BaseException: What *main* raised, else what the first companion did.
@@ -70,7 +79,7 @@ def run_with(companions: Sequence[Companion], main: Callable[[], Exit], stop: St
     finally:
         stop.request(StopLevel.GRACEFUL)
         for one in started:
-            one.join()
+            one.join(patience.total_seconds())
     for one in companions:
         if one.failure is not None:
             raise one.failure

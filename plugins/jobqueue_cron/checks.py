@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.checks import Check, Finding
-from jobqueue_core.errors import BrokerError, InvalidSchedule, PluginError, StorageError
+from jobqueue_core.errors import BrokerError, BrokerUnavailable, InvalidSchedule, PluginError, StorageError, StorageUnavailable
+from jobqueue_core.scheduling.definition import change
 from jobqueue_core.scheduling.jobs import send_ticks
 from jobqueue_core.scheduling.operations import CONFIG
 from jobqueue_core.scheduling.ticks import Ticks
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["checks"]
 
 _LATE: Final = timedelta(minutes=1)
+_ON_THE_WAY: Final = timedelta(seconds=10)
+"""So long a tick may take from its claim to the broker."""
 _SHOWN: Final = 5
-_TICKS: Final = 100
+_TICKS: Final = 500
+"""Of each schedule, the latest."""
 _SCHEDULER: Final = "start a scheduler: jobqueue-run scheduler"
 
 
@@ -35,10 +39,14 @@ def _check(app: App, fix: bool) -> list[Finding]:  # noqa: FBT001 - the signatur
         now = app.broker.now()
         found = [*_undeclared(app, schedules), *_late(schedules, now), *_unreadable(app, schedules), *_unknown_types(app, schedules)]
         found += [*_unsent(app, now), *_forgotten(app, schedules, now, fix=fix)]
-    except (BrokerError, StorageError):
+    except (BrokerUnavailable, StorageUnavailable):
         return []  # which is said elsewhere
+    except (BrokerError, StorageError) as error:
+        return [Finding(level="error", text=f"schedules cannot be examined: {error}")]
     if not found and schedules:
-        found.append(Finding(level="ok", text=f"{len(schedules)} schedules, {sum(one.fires for one in schedules)} of them active"))
+        found.append(
+            Finding(level="ok", text=f"{len(schedules)} schedules, {sum(one.fires and one.next_run is not None for one in schedules)} of them active")
+        )
     return found
 
 
@@ -52,11 +60,11 @@ def _undeclared(app: App, schedules: Sequence[Schedule]) -> Iterator[Finding]:
     """The config file and what schedulers have made of it."""
     if app.settings.source is None:
         return
-    declared = {one.name: one for one in app.settings.section("cron")}
+    declared = {one.name: one.fields() for one in app.settings.section("cron")}
     stored = {one.name: one for one in schedules if one.source == CONFIG}
-    timing = ("expression", "timezone", "type", "start", "end", "enabled")
     differ = set(declared.keys() ^ stored.keys())
-    differ |= {name for name in declared.keys() & stored.keys() if any(getattr(declared[name], one) != getattr(stored[name], one) for one in timing)}
+    limit = app.settings.job.max_payload
+    differ |= {name for name in declared.keys() & stored.keys() if change(stored[name], declared[name], max_payload=limit) != stored[name]}
     if differ:
         text = f"[[cron]] in {app.settings.source} and the schedules that run differ: {_names(differ)}"
         yield Finding(level="warning", text=text, remedy="restart the schedulers: they read it when they start; all of them need the same file")
@@ -97,7 +105,7 @@ def _unsent(app: App, now: datetime) -> Iterator[Finding]:
 
 def _forgotten(app: App, schedules: Sequence[Schedule], now: datetime, *, fix: bool) -> Iterator[Finding]:
     """Jobs that the broker has lost: it must know each that was sent since, for so long it keeps even those that have ended."""
-    since = now - app.settings.job.result_ttl + _LATE
+    since = now - app.settings.job.result_ttl + _ON_THE_WAY
     lost = [tick for one in schedules if one.last_run is not None and one.last_run >= since for tick in _lost_of(app, one.name, since, now)]
     if not lost:
         return
@@ -110,7 +118,7 @@ def _forgotten(app: App, schedules: Sequence[Schedule], now: datetime, *, fix: b
 
 
 def _lost_of(app: App, name: str, since: datetime, now: datetime) -> list[Tick]:
-    ticks = [one for one in app.storage.ticks(name, _TICKS) if one.sent and since <= one.claimed_at < now - _LATE]
+    ticks = [one for one in app.storage.ticks(name, _TICKS) if one.sent and since <= one.claimed_at < now - _ON_THE_WAY]
     known = app.broker.get([one.job.id for one in ticks])
     gone = [tick for tick, job in zip(ticks, known, strict=True) if job is None]
     return [tick for tick in gone if not app.storage.job_executions(tick.job.id)]

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import attrs
 
-from jobqueue_core.errors import InvalidSchedule
+from jobqueue_core.errors import InvalidSchedule, PluginError
 from jobqueue_core.job import check_job_type, check_queue
 from jobqueue_core.options import OptionError, between, option
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.requests import check_count, check_duration, check_priority
 from jobqueue_core.scheduling.definition import MAX_MISFIRE_LIMIT, Misfire, Overlap, blank, change, check_name
+from jobqueue_core.timetable import Timetables
 
 __all__ = ["CronEntry"]
 
@@ -21,9 +22,16 @@ _MAX_PAYLOAD: Final = 1 << 28
 
 
 def _expression(value: str, _key: str) -> None:
-    # One that names a language ("solar: sunset") is another plugin's to read.
     if ":" not in value:
         _read(value, "UTC")
+        return
+    # Another plugin's language ("solar: sunset"): who has written one has plugins to be loaded.
+    from jobqueue_core.plugins import Plugins
+
+    try:
+        Timetables(Plugins.load().timetables()).read(value, "UTC")
+    except PluginError as error:
+        raise InvalidSchedule("expression", str(error)) from error
 
 
 def _read(expression: str, timezone: str) -> None:

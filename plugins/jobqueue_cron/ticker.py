@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from msgspec.structs import replace
 
-from jobqueue_core.errors import BrokerError, IncompatibleData, InvalidJob, InvalidSchedule, PluginError, StorageError
+from jobqueue_core.errors import BrokerError, InvalidJob, InvalidSchedule, PluginError, StorageError
 from jobqueue_core.job import rfc3339
 from jobqueue_core.scheduling.jobs import RESEND_AFTER, make_tick, send_ticks, unfinished
 from jobqueue_core.scheduling.ticks import Ticks
@@ -24,7 +24,7 @@ from jobqueue_core.service import Exit, Stop
 from jobqueue_core.storage import Claim, Schedule, Tick
 
 from .clockwatch import ClockWatch
-from .misfires import Decision, decide, grace_for
+from .misfires import Attendance, Decision, decide, grace_for
 
 if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue
@@ -37,17 +37,21 @@ _BATCH: Final = 200
 """How many ticks are claimed, and sent, at once."""
 _IN_A_ROW: Final = 20
 """How many ticks of one schedule are fired before others have their turn."""
-_COMMITTING: Final = 0.05
-"""Seconds until a schedule that somebody else is about to move on is looked at again."""
 _LOOKS: Final = 5
+"""At how many schedules whose claim was refused to look closely at once."""
 _AT_IT: Final = 1.0
 """Seconds until a schedule that somebody else is at, perhaps frozen, is looked at again if it has not changed."""
 _UNREADABLE: Final = 60.0
 """Seconds until a schedule that cannot be read is looked at again if it has not changed."""
+_TELL_AGAIN: Final = 60.0
+_TOLD_ONE_BY_ONE: Final = 5
 _KEPT: Final = 1_000
 """How many ticks of a schedule to look through."""
-_REMEMBERED: Final = timedelta(minutes=1)
-"""For how long a broker remembers a job that has ended, at least."""
+_SURELY_KNOWN: Final = timedelta(seconds=25)
+"""How old a tick may be whose job the broker knows for certain, if it has ever had it, when it is sent again: a job that has ended is remembered for
+a minute at least, and sending may take 30 s."""
+_RECORDED: Final = timedelta(minutes=1)
+"""A job that the broker has forgotten ended longer ago: it stands in history, or something as old still waits for storage."""
 _TIMETABLES: Final = 2_000
 
 
@@ -67,7 +71,7 @@ class Ticker:
         self._queue = queue
         self._storage = storage
         self._poll = poll_interval
-        self._grace = grace_for(poll_interval)
+        self._attendance = Attendance(grace_for(poll_interval))
         self._declared = declared
         self._read = lru_cache(maxsize=_TIMETABLES)(queue.timetables.read)
         self._clock = ClockWatch(queue.broker.now)
@@ -77,8 +81,10 @@ class Ticker:
         """Schedules whose last claim was refused -> the version that was claimed."""
         self._looks = 0
         """At how many of these to look more closely just now, which takes long."""
-        self._told: dict[str, datetime] = {}
-        """Schedules that have missed ticks -> the first of those of which the log has told."""
+        self._missed: list[tuple[Schedule, int]] = []
+        """Those that have missed ticks, and how many of these they fire, as long as the log has not told."""
+        self._told: dict[str, float] = {}
+        """Schedules of whose missed ticks it has told -> when to tell again: catching up takes many turns, of several schedulers."""
         self._silent = False
 
     def run(self, stop: Stop) -> Exit:
@@ -116,21 +122,27 @@ class Ticker:
     def _send_again(self, stop: Stop) -> None:
         while not stop.level:
             now = self._queue.broker.now()
-            try:
-                ticks = self._storage.unsent_ticks(now - RESEND_AFTER, _BATCH)
-            except IncompatibleData as error:
-                # It must not keep the others from firing.
-                _log.error("a tick that was claimed and not sent cannot be read: %s", error)
-                return
-            # A job that ended long ago may be known to history alone, and would be made anew.
-            ended = {one.job.id for one in ticks if now - one.claimed_at > _REMEMBERED and self._storage.job_executions(one.job.id)}
+            ticks = self._storage.unsent_ticks(now - RESEND_AFTER, _BATCH)
+            old = [one for one in ticks if now - one.claimed_at > _SURELY_KNOWN]
+            ended, doubtful = self._look_up(old) if old else (set(), set())
             if ended:
-                self._storage.mark_sent([(one.schedule, one.due) for one in ticks if one.job.id in ended])
-            sent = self._send([one for one in ticks if one.job.id not in ended], now)
+                self._storage.mark_sent([(one.schedule, one.due) for one in old if one.job.id in ended])
+            sent = self._send([one for one in ticks if one.job.id not in ended | doubtful], now)
             if sent:
                 _log.warning("ticks were claimed and not sent; sent again", extra={"fields": {"ticks": sent}})
             if not (sent or ended) or len(ticks) < _BATCH:
                 return
+
+    def _look_up(self, ticks: Sequence[Tick]) -> tuple[set[str], set[str]]:
+        """The ids of those jobs that ended long ago and are known to history alone, and of those of which nobody can tell yet.
+
+        They would be made anew: the broker does not know them any more.
+        """
+        ids = [one.job.id for one in ticks]
+        forgotten = [job_id for job_id, job in zip(ids, self._queue.broker.get(ids), strict=True) if job is None]
+        is_behind = bool(forgotten) and self._queue.broker.outbox_lag().oldest_age > _RECORDED
+        ended = {job_id for job_id in forgotten if self._storage.job_executions(job_id)}
+        return ended, set(forgotten) - ended if is_behind else set()
 
     def _send(self, ticks: Sequence[Tick], now: datetime) -> int:
         return len(send_ticks(self._queue, self._storage, ticks, now=now)) if ticks else 0
@@ -142,6 +154,7 @@ class Ticker:
             self._put_off = {one: until for one, until in self._put_off.items() if until > monotonic()}
             now = self._queue.broker.now()
             coming = self._storage.due_schedules(now + self._poll, _BATCH + len(self._put_off))
+            self._attendance.look(now)
             coming = [one for one in coming if (one.name, one.version) not in self._put_off]
             due = [one for one in coming if one.next_run is not None and one.next_run <= now]
             if not due or stop.level:
@@ -149,12 +162,16 @@ class Ticker:
                 again = min(self._put_off.values(), default=float("inf")) - monotonic()
                 return max(min((next_one - now).total_seconds(), again), 0.0)
             self._fire(due[:_BATCH], now, stop)
+            # However long there is something due.
+            self._clock.look()
+            self._send_again(stop)
 
     def _fire(self, due: Sequence[Schedule], now: datetime, stop: Stop) -> None:
         """Fire what these schedules have due; what cannot be claimed is put off."""
         self._looks = _LOOKS
         busy = unfinished(self._queue, self._storage, [one for one in due if one.overlap == "skip"])
         chains = [_Chain(one, decision) for one in due if (decision := self._decide(one, now, busy=one.name in busy)) is not None]
+        self._tell_missed()
         while chains and not stop.level:
             claims = [one.claim(self._queue, now) for one in chains]
             answers = self._storage.claim_ticks(claims)
@@ -173,6 +190,17 @@ class Ticker:
             chains = [chain for chain, claim in won if chain.goes_on(claim)]
             now = self._queue.broker.now() if chains else now
 
+    def _tell_missed(self) -> None:
+        now = monotonic()
+        fresh = [(schedule, fires) for schedule, fires in self._missed if self._told.get(schedule.name, now) <= now]
+        self._missed = []
+        self._told |= {schedule.name: now + _TELL_AGAIN for schedule, _fires in fresh}
+        for schedule, fires in fresh[:_TOLD_ONE_BY_ONE]:
+            facts = {"schedule": schedule.name, "since": rfc3339(schedule.next_run), "misfire": schedule.misfire, "fires": fires}
+            _log.warning("ticks were missed", extra={"fields": facts})
+        if len(fresh) > _TOLD_ONE_BY_ONE:
+            _log.warning("ticks of more schedules were missed", extra={"fields": {"schedules": len(fresh) - _TOLD_ONE_BY_ONE}})
+
     def _was_refused(self, schedule: Schedule) -> bool:
         """Whether a claim of just this version was."""
         return self._refused.get(schedule.name) == schedule.version
@@ -180,7 +208,7 @@ class Ticker:
     def _decide(self, schedule: Schedule, now: datetime, *, busy: bool) -> Decision | None:
         try:
             ticks = Ticks(self._read(schedule.expression, schedule.timezone), start=schedule.start, end=schedule.end)
-            decision = decide(schedule, ticks, now, grace=self._grace)
+            decision = decide(schedule, ticks, now, self._attendance)
         except Exception as error:  # noqa: BLE001 - a third party's timetable
             known = isinstance(error, InvalidSchedule | PluginError)
             _log.error("schedule %r is due and cannot be read: %s", schedule.name, error, exc_info=None if known else error)
@@ -189,18 +217,15 @@ class Ticker:
         if self._was_refused(schedule):
             # Nobody else has moved it on. After an edit while the clock was set back, a tick may have become a job already.
             if self._looks == 0:
-                self._put_off[schedule.name, schedule.version] = monotonic() + _COMMITTING
+                self._put_off[schedule.name, schedule.version] = monotonic() + _AT_IT
                 return None
             self._looks -= 1
             fired = {tick.due for tick in self._storage.ticks(schedule.name, _KEPT)}
             decision = attrs.evolve(decision, ticks=tuple(one for one in decision.ticks if one not in fired))
-        if decision.missed and schedule.next_run is not None and self._told.get(schedule.name) != schedule.next_run:
-            self._told[schedule.name] = schedule.next_run
-            facts = {"schedule": schedule.name, "since": rfc3339(schedule.next_run), "misfire": schedule.misfire, "fires": len(decision.ticks)}
-            _log.warning("ticks were missed", extra={"fields": facts})
+        if decision.missed:
+            self._missed.append((schedule, len(decision.ticks)))
         if len(decision.ticks) > _IN_A_ROW:
             # Others are due as well.
-            self._told[schedule.name] = decision.ticks[_IN_A_ROW]
             decision = attrs.evolve(decision, ticks=decision.ticks[:_IN_A_ROW], next_run=decision.ticks[_IN_A_ROW])
         if busy and decision.ticks:
             _log.info("tick skipped", extra={"fields": {"schedule": schedule.name, "still_running": schedule.last_job_id}})

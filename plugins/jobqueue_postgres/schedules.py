@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from jobqueue_core.errors import IncompatibleData
 from jobqueue_core.job import NewJob
 from jobqueue_core.storage import Claim, Schedule, Tick
 
@@ -28,6 +28,10 @@ _TRIM_EVERY: Final = 53
 edits in step with the claims do not leave it out for ever."""
 _FORMAT: Final = b"\x01"
 """The first byte of a tick's record: the number of its format."""
+
+_log = logging.getLogger("jobqueue.storage")
+_told: Final[set[str]] = set()
+"""What has been logged of ticks that cannot be read."""
 
 _encoder = msgspec.msgpack.Encoder()
 _new_job = msgspec.msgpack.Decoder(NewJob)
@@ -182,13 +186,23 @@ def _claim_row(claim: Claim) -> dict[str, Any]:
 
 
 def _ticks(connection: Connection, name: str, bound: dict[str, Any]) -> list[Tick]:
-    return [
-        Tick(schedule=unescaped(schedule), due=due_at, job=_frozen_job(record), claimed_at=claimed_at, sent=sent)
-        for schedule, due_at, record, claimed_at, sent in connection.execute(statement(name), bound, binary=True).fetchall()
-    ]
+    """What can be read of a statement's rows: one that cannot must not keep the others from being sent."""
+    found = []
+    for schedule, due_at, record, claimed_at, sent in connection.execute(statement(name), bound, binary=True).fetchall():
+        try:
+            job = _frozen_job(record)
+        except (ValueError, TypeError) as error:
+            text = f"the tick of schedule {unescaped(schedule)!r} at {due_at.isoformat()} cannot be read, and is left out: {error}"
+            if text not in _told:
+                _told.add(text)
+                _log.error(text)
+            continue
+        found.append(Tick(schedule=unescaped(schedule), due=due_at, job=job, claimed_at=claimed_at, sent=sent))
+    return found
 
 
 def _frozen_job(record: bytes) -> NewJob:
     if record[:1] != _FORMAT:
-        raise IncompatibleData(f"a tick has format {record[:1].hex() or 'none'}; this release reads {_FORMAT.hex()}: upgrade jobqueue")
+        msg = f"it has format {record[:1].hex() or 'none'}; this release reads {_FORMAT.hex()}: upgrade jobqueue"
+        raise ValueError(msg)
     return _new_job.decode(record[1:])

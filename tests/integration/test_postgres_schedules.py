@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,9 +16,9 @@ import pytest
 from msgspec.structs import replace
 from servers import PostgresPlace
 
-from jobqueue_core.errors import IncompatibleData, StorageUnavailable
-from jobqueue_core.storage import Claim, Schedule
-from jobqueue_core.testing.factories import NOON, claim, schedule, tick
+from jobqueue_core.errors import StorageUnavailable
+from jobqueue_core.storage import Schedule
+from jobqueue_core.testing.factories import NOON, claim, schedule
 from jobqueue_core.testing.storage_suite.arrangement import NASTY
 from jobqueue_postgres import batches, schedules
 from jobqueue_postgres.connections import Connection
@@ -274,9 +275,14 @@ def test_what_a_frozen_scheduler_was_at_is_claimed_by_another_soon(storage: Post
     other.close()
 
 
-def test_a_tick_of_a_newer_release_is_not_guessed_at(storage: PostgresStorage, database: psycopg.Connection[Any]) -> None:
-    seen = _put(storage, schedule(next_run=NOON))
-    assert storage.claim_ticks([Claim(schedule=seen, tick=tick(seen, due=NOON), next_run=None)]) == [True]
-    database.execute(r"UPDATE job_schedule_ticks SET record = '\x02' || record")
-    with pytest.raises(IncompatibleData, match="upgrade jobqueue"):
-        storage.ticks(seen.name, 10)
+@pytest.mark.parametrize(("record", "reason"), [(r"'\x02' || record", "upgrade jobqueue"), (r"'\x01ff'", "cannot be read"), ("''", "format none")])
+def test_a_tick_of_a_newer_release_or_a_damaged_one_is_not_guessed_at_and_holds_up_no_other(
+    storage: PostgresStorage, database: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture, record: str, reason: str
+) -> None:
+    bad, good = (_put(storage, schedule(name, next_run=NOON)) for name in (f"bad-{uuid.uuid4().hex}", "good"))
+    claims = [claim(bad), claim(good)]
+    assert storage.claim_ticks(claims) == [True, True]
+    database.execute(f"UPDATE job_schedule_ticks SET record = {record} WHERE schedule LIKE 'bad%'")
+    assert storage.ticks(bad.name, 10) == []
+    assert storage.unsent_ticks(NOON + timedelta(days=1), 10) == [claims[1].tick]
+    assert reason in caplog.text

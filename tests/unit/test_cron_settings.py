@@ -21,6 +21,7 @@ from jobqueue_core.plugins import Plugins
 from jobqueue_core.scheduling.definition import FIELDS
 from jobqueue_core.settings import Settings, load_settings
 from jobqueue_core.storage import Schedule
+from jobqueue_core.timetable import TimetablePlugin
 from jobqueue_cron.entries import CronEntry
 
 HOUR = timedelta(hours=1)
@@ -156,9 +157,15 @@ def test_a_payload_may_be_written_as_a_table_of_its_own(load: Load) -> None:
     assert (first.payload, second.payload) == ({"to": "a@b.c", "deep": {"x": [1]}}, None)
 
 
-def test_an_expression_in_another_plugins_language_is_left_to_it(load: Load) -> None:
+def test_an_expression_in_another_plugins_language_is_left_to_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plugins, "timetables", lambda _self: {"solar": TimetablePlugin(name="solar", read=lambda expression, _zone: expression)})
     (found,) = load(entry(expression='"solar: sunset"')).section("cron")
     assert found.expression == "solar: sunset"
+
+
+def test_an_expression_in_a_language_that_nobody_reads_is_refused(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"cron\[0\].expression: no installed plugin reads expressions of 'solar'; installed: cron"):
+        load(entry(expression='"solar: sunset"'))
 
 
 def test_cron_settings_say_what_schedule_operations_take(load: Load) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cronsim import CronSim
 from hypothesis import example, given
 from hypothesis import strategies as st
-from timetables import HOUR, MINUTE, SECOND, backwards, changes, forwards, utc
+from timetables import HOUR, MINUTE, SECOND, assert_due, changes, utc
 
 from jobqueue_cron.timetable import read
 
@@ -71,8 +71,7 @@ def assert_as_cronsim_has_it(zone: str, expression: str, since: datetime, until:
             break
         expected.append(at.astimezone(UTC))
     expected.sort()
-    assert forwards(read(expression, zone), since, until) == expected, expression
-    assert backwards(read(expression, zone), since, until) == expected, expression
+    assert_due(read(expression, zone), since, until, expected)
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -90,9 +89,7 @@ def test_dense_ticks_around_a_change_are_those_of_cronsim(zone: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("zone", "year"), [(zone, year) for zone in ZONES for year in (2024, 2025, 2026, 2040) if year == 2025 or zone not in LOSING_ZONES]
-)
+@pytest.mark.parametrize(("zone", "year"), [(zone, year) for zone in ZONES for year in (2025, 2040) if year == 2025 or zone not in LOSING_ZONES])
 def test_years_of_all_ticks_are_those_of_cronsim(zone: str, year: int) -> None:
     for expression in [*SPARSE, *DENSE]:
         assert_as_cronsim_has_it(zone, expression, datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
@@ -154,10 +151,7 @@ def due_by_definition(case: Case, zone: str, since: datetime, until: datetime) -
 @pytest.mark.parametrize(("zone", "change"), CHANGES)
 def test_expressions_with_seconds_are_due_by_the_same_rules(case: Case, zone: str, change: datetime) -> None:
     since, until = change - AROUND, change + AROUND
-    expected = due_by_definition(case, zone, since, until)
-    timetable = read(case.expression, zone)
-    assert forwards(timetable, since, until) == expected
-    assert backwards(timetable, since, until) == expected
+    assert_due(read(case.expression, zone), since, until, due_by_definition(case, zone, since, until))
 
 
 # What is true of any timetable -----------------------------------------------------------------------------------------------------------
@@ -203,7 +197,7 @@ def is_right(case: Case, zone: str, tick: datetime) -> bool:
     return case.matches(wall) or (case.is_fixed and any(map(case.matches, skipped)))
 
 
-@given(case=cases(), night=st.sampled_from(NIGHTS), away=st.timedeltas(-30 * HOUR, 30 * HOUR))
+@given(case=cases(), night=st.sampled_from(NIGHTS), away=st.timedeltas(-2 * HOUR, 2 * HOUR) | st.timedeltas(-30 * HOUR, 30 * HOUR))
 def test_after_and_before_are_each_others_inverse_and_name_only_what_is_due(case: Case, night: tuple[str, datetime], away: timedelta) -> None:
     zone, change = night
     timetable, moment = read(case.expression, zone), change + away

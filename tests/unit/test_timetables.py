@@ -16,6 +16,7 @@ from jobqueue_core import ConfigError, JobQueue, PluginError, hookimpl
 from jobqueue_core.app import App
 from jobqueue_core.errors import InvalidSchedule
 from jobqueue_core.plugins import Plugins
+from jobqueue_core.scheduling.ticks import Ticks
 from jobqueue_core.settings import load_settings
 from jobqueue_core.timetable import Timetable, TimetablePlugin, Timetables
 
@@ -67,8 +68,6 @@ def tagged(tag: str) -> Callable[[str, str], Timetable]:
         ("solar: a: b", "solar|a: b"),
         ("solar:", "solar|"),
         ("lunar: full", "lunar|full"),
-        ("solarium: x", "cron|solarium: x"),
-        ("Solar: x", "cron|Solar: x"),
         ("0 3 * * * solar: x", "cron|0 3 * * * solar: x"),
         (": x", "cron|: x"),
         ("", "cron|"),
@@ -77,6 +76,14 @@ def tagged(tag: str) -> Callable[[str, str], Timetable]:
 def test_the_plugin_that_an_expression_names_reads_it_and_cron_reads_the_rest(expression: str, read_as: str) -> None:
     some = timetables(a=offering("cron", read=tagged("cron")), b=offering("solar", read=tagged("solar")), c=offering("lunar", read=tagged("lunar")))
     assert some.read(expression, "Europe/Berlin") == Every(read_as, "Europe/Berlin")
+
+
+@pytest.mark.parametrize("expression", ["solarium: x", "Solar: x"])
+def test_a_language_that_nobody_reads_is_named_beside_those_that_there_are(expression: str) -> None:
+    some = timetables(a=offering("cron", read=tagged("cron")), b=offering("solar", read=tagged("solar")))
+    with pytest.raises(InvalidSchedule, match=rf"reads expressions of '{expression.partition(':')[0]}'; installed: cron, solar") as caught:
+        some.read(expression, "UTC")
+    assert caught.value.field == "expression"
 
 
 @pytest.mark.parametrize("plugins", [{}, {"b": offering("solar")}], ids=["none", "another"])
@@ -89,24 +96,45 @@ def test_another_language_is_read_without_cron() -> None:
     assert timetables(b=offering("solar")).read("solar: x", "UTC") == Every("x", "UTC")
 
 
-def test_the_bundled_plugin_without_its_dependency_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_croniter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed, and nothing that needs it imported yet."""
     monkeypatch.setitem(sys.modules, "croniter", None)
-    monkeypatch.delitem(sys.modules, "jobqueue_cron.timetable", raising=False)
-    monkeypatch.delitem(sys.modules, "jobqueue_cron.expression", raising=False)
+    for name in ("timetable", "expression"):
+        monkeypatch.delitem(sys.modules, f"jobqueue_cron.{name}", raising=False)
+
+
+@pytest.mark.usefixtures("no_croniter")
+def test_the_bundled_plugin_without_its_dependency_names_the_extra() -> None:
     plugins = Plugins.load()
     assert [fault for fault in plugins.faults if "cron" in str(fault)] == []
     with pytest.raises(PluginError, match=r"plugin 'cron': .*pip install 'jobqueue\[cron\]'"):
         Timetables(plugins.timetables()).read("0 3 * * *", "UTC")
 
 
-def test_a_config_file_with_schedules_says_so_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "croniter", None)
+@pytest.mark.usefixtures("no_croniter")
+def test_a_config_file_with_schedules_says_so_too(tmp_path: Path) -> None:
     path = tmp_path / "jobqueue.toml"
     path.write_text("[[cron]]\nname = 'a'\nexpression = '@daily'\ntype = 't'\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cron\[0\]\.expression.*jobqueue\[cron\]"):
         load_settings(path, environ={}, overrides=None, plugins=Plugins.load())
     path.write_text("[worker]\nconcurrency = 3\n", encoding="utf-8")
     assert load_settings(path, environ={}, overrides=None, plugins=Plugins.load()).section("cron") == []
+
+
+# Start and end -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_ticks_of_a_schedule_are_those_of_its_timetable_from_start_to_end() -> None:
+    at = [NOON + seconds * SECOND for seconds in range(0, 70, 10)]
+    ticks = Ticks(Every("", "UTC"), start=at[2], end=at[4])
+    assert [ticks.after(moment) for moment in (NOON - SECOND, at[1], at[2], at[3], at[4])] == [at[2], at[2], at[3], at[4], None]
+    assert [ticks.before(moment) for moment in (at[6], at[4], at[3], at[2], at[2] - SECOND, NOON)] == [at[4], at[4], at[3], at[2], None, None]
+    assert list(ticks.from_to(NOON, at[6])) == at[2:5]
+    assert list(ticks.from_to(at[3], at[3])) == [at[3]]
+    assert ticks.latest(2, since=NOON, until=at[6]) == at[3:5]
+    assert ticks.latest(9, since=at[3], until=at[3]) == [at[3]]
+    assert ticks.latest(9, since=NOON, until=at[1]) == []
 
 
 # Wrong answers -------------------------------------------------------------------------------------------------------------------------
