@@ -22,7 +22,9 @@ import attrs
 import pytest
 from redis import Redis
 from redis_scene import Scene
-from servers import Proxy, RedisServer
+from scheduler_rig import Scheduling
+from servers import PostgresPlace, Proxy, RedisPlace, RedisServer, joined_config
+from shifted_clock import ShiftedClock, build_library
 
 from jobqueue_core import JobQueue, JobState
 from jobqueue_core.attempt import ExecutionState
@@ -269,3 +271,46 @@ def scene(build_scene: BuildScene, redis_server: RedisServer) -> Scene:
 def remote(build_scene: BuildScene, redis_server: RedisServer, redis_proxy: Proxy) -> Scene:
     """Workers and producers behind ``redis_proxy``."""
     return build_scene(redis_server, redis_proxy.url)
+
+
+@pytest.fixture(params=["embedded", pytest.param("servers", marks=[pytest.mark.redis, pytest.mark.postgres])])
+def backend_config(request: pytest.FixtureRequest) -> str:
+    """The lines of a config file that choose broker and storage: SQLite for both, or Redis and PostgreSQL. What asks for it runs on each."""
+    if request.param == "embedded":
+        return ""
+    redis: RedisPlace = request.getfixturevalue("redis_place")
+    postgres: PostgresPlace = request.getfixturevalue("postgres_place")
+    return joined_config(redis.config, postgres.config)
+
+
+BuildScheduling = Callable[[str], Scheduling]
+
+
+@pytest.fixture
+def build_scheduling(backend_config: str, build_rig: BuildRig) -> BuildScheduling:
+    """Have schedules on each kind of backend, with more lines in the config file."""
+    return lambda lines: Scheduling(build_rig(backend_config + lines))
+
+
+@pytest.fixture
+def scheduling(build_scheduling: BuildScheduling) -> Scheduling:
+    """Schedules on each kind of backend."""
+    return build_scheduling("")
+
+
+@pytest.fixture(scope="session")
+def shift_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What shifts a clock. Where there is no C compiler the tests that ask for it are left out."""
+    try:
+        return build_library(tmp_path_factory.mktemp("clock"))
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def clocks(tmp_path: Path, shift_library: Path) -> list[ShiftedClock]:
+    """The clocks of two hosts."""
+    made = [ShiftedClock(tmp_path / f"clock.{number}", shift_library) for number in range(2)]
+    for one in made:
+        one.set(0)
+    return made
