@@ -49,8 +49,9 @@ def make_tick(queue: JobQueue, schedule: Schedule, due: datetime, *, now: dateti
 
 def make_manual_tick(queue: JobQueue, schedule: Schedule, *, now: datetime) -> Tick:
     """A tick of *schedule* that somebody has asked for at *now*; raises as :func:`make_tick`."""
-    # Off the whole second, so that it takes the place of no other: neither of the timetable's nor of another that is asked for now.
-    due = now.replace(microsecond=random.randint(1, 999_999))  # noqa: S311 - it hides nothing
+    # Beside the whole second, so that it takes the place of no other: neither of the timetable's nor of another that is asked for just now.
+    due = now + timedelta(microseconds=random.randint(1, 999))  # noqa: S311 - it hides nothing
+    due = due if due.microsecond else due + timedelta(microseconds=1)
     return Tick(schedule=schedule.name, due=due, job=_make_job(queue, schedule, now, {SCHEDULE: schedule.name}), claimed_at=now)
 
 

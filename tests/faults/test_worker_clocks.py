@@ -7,108 +7,25 @@ is no C compiler this is left out; what a broker does with a shifted clock has t
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import struct
-import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 from redis_scene import Scene
 
 if TYPE_CHECKING:
     from conftest import Rig
+    from shifted_clock import ShiftedClock
 
 LEASE = 1.0
 HOUR = 3600
 WORKER = ("worker", "--set", f"worker.lease={LEASE:.0f}s")
 
-_SOURCE = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-
-static volatile const long long *shift;
-
-__attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("CLOCK_SHIFT");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *page = file < 0 ? MAP_FAILED : mmap(0, sizeof *shift, PROT_READ, MAP_SHARED, file, 0);
-    if (page == MAP_FAILED) abort();
-    shift = page;
-}
-
-int clock_gettime(clockid_t which, struct timespec *at) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
-    int answer = real(which, at);
-    if (!answer && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE) && shift) at->tv_sec += *shift;
-    return answer;
-}
-
-int gettimeofday(struct timeval *at, void *zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    at->tv_sec = now.tv_sec;
-    at->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-
-time_t time(time_t *at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (at) *at = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-
-
-@attrs.frozen
-class ClockShift:
-    """A host's clock that can be set."""
-
-    path: Path
-    library: Path
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self.library), "CLOCK_SHIFT": str(self.path)}
-
-    def set(self, seconds: int) -> None:
-        with self.path.open("r+b") as file:
-            file.write(struct.pack("q", seconds))
-
-
-@pytest.fixture(scope="session")
-def shift_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler to shift a clock with")
-    folder = tmp_path_factory.mktemp("clock")
-    (folder / "clock.c").write_text(_SOURCE)
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", "clock.so", "clock.c", "-ldl"], cwd=folder, check=True, timeout=60)
-    return folder / "clock.so"
-
-
-@pytest.fixture
-def clocks(tmp_path: Path, shift_library: Path) -> list[ClockShift]:
-    """The clocks of two hosts."""
-    made = [ClockShift(tmp_path / f"clock.{number}", shift_library) for number in range(2)]
-    for one in made:
-        one.path.write_bytes(struct.pack("q", 0))
-    return made
-
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 def test_a_clock_that_jumps_takes_no_lease_from_a_worker_that_keeps_it_and_lets_no_dead_one_keep_his(
-    rig: Rig, clocks: list[ClockShift], jump: int
+    rig: Rig, clocks: list[ShiftedClock], jump: int
 ) -> None:
     # On SQLite, where the host's clock is the broker's.
     clock = clocks[0]
@@ -140,7 +57,7 @@ def test_a_clock_that_jumps_takes_no_lease_from_a_worker_that_keeps_it_and_lets_
     assert [rig.starts(one) for one in held[living]] == [1] * len(held[living]), "the living one lost a lease"
 
 
-def test_workers_whose_clocks_are_an_hour_apart_take_nothing_from_each_other(scene: Scene, clocks: list[ClockShift]) -> None:
+def test_workers_whose_clocks_are_an_hour_apart_take_nothing_from_each_other(scene: Scene, clocks: list[ShiftedClock]) -> None:
     rig = scene.rig
     rig.add_handlers("hostile_handlers")
     for clock, shift in zip(clocks, (HOUR, -HOUR), strict=True):
