@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from jobqueue_core.checks import Check, Finding
-from jobqueue_core.errors import BrokerError, BrokerUnavailable, InvalidSchedule, PluginError, StorageError, StorageUnavailable
+from jobqueue_core.errors import BrokerError, InvalidSchedule, PluginError, StorageError
 from jobqueue_core.scheduling.definition import change
 from jobqueue_core.scheduling.jobs import send_ticks
 from jobqueue_core.scheduling.operations import CONFIG
@@ -37,10 +37,11 @@ def _check(app: App, fix: bool) -> list[Finding]:  # noqa: FBT001 - the signatur
     try:
         schedules = app.storage.schedules()
         now = app.broker.now()
+    except (BrokerError, StorageError):
+        return []  # they are away, or not for this release, which is said elsewhere
+    try:
         found = [*_undeclared(app, schedules), *_late(schedules, now), *_unreadable(app, schedules), *_unknown_types(app, schedules)]
         found += [*_unsent(app, now), *_forgotten(app, schedules, now, fix=fix)]
-    except (BrokerUnavailable, StorageUnavailable):
-        return []  # which is said elsewhere
     except (BrokerError, StorageError) as error:
         return [Finding(level="error", text=f"schedules cannot be examined: {error}")]
     if not found and schedules:

@@ -66,6 +66,7 @@ def test_delayed_jobs_start_not_before_their_time_and_at_most_a_poll_interval_la
     assert last.scheduled_at == at
 
 
+@pytest.mark.slow
 def test_a_delayed_job_that_was_cancelled_never_runs(any_rig: Rig) -> None:
     rig = any_rig
     worker = rig.start(*WORKER)

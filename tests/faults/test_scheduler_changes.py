@@ -192,6 +192,7 @@ def test_schedulers_that_start_at_once_with_one_config_file_make_one_schedule_of
     assert "Traceback" not in rig.log()
 
 
+@pytest.mark.slow
 def test_what_an_operator_has_paused_stays_paused_when_the_config_file_changes(embedded: Scheduling, declare: Declare) -> None:
     rig = embedded.rig
     declare(cron_table("paused", payload="1"), cron_table("other"))

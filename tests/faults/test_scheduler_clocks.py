@@ -60,6 +60,7 @@ def test_schedulers_whose_clocks_are_an_hour_wrong_fire_by_the_brokers_and_say_o
     assert sorted("ahead" if "ahead" in line else "behind" for line in warnings) == ["ahead", "behind"]
 
 
+@pytest.mark.slow
 @ON_SERVERS
 def test_a_hosts_clock_that_jumps_under_a_scheduler_holds_up_no_tick_and_repeats_none(scheduling: Scheduling, clocks: list[ShiftedClock]) -> None:
     rig = scheduling.rig
@@ -79,6 +80,7 @@ def test_a_hosts_clock_that_jumps_under_a_scheduler_holds_up_no_tick_and_repeats
 # The broker's clock itself -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_brokers_clock_set_back_two_minutes_and_right_again_repeats_no_tick(embedded: Scheduling, clocks: list[ShiftedClock]) -> None:
     rig = embedded.rig
     rig.environ |= clocks[0].environ
@@ -142,7 +144,7 @@ def test_an_hour_without_a_scheduler_fires_as_the_misfire_policy_says(embedded: 
 # Frozen for so long that the job is forgotten ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["enqueue", "mark_sent"])
+@pytest.mark.parametrize("moment", ["enqueue", slowly("mark_sent")])
 def test_a_scheduler_that_wakes_when_its_job_has_run_and_is_forgotten_repeats_nothing(
     embedded: Scheduling, clocks: list[ShiftedClock], moment: str
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_tick_that_was_claimed_when_the_broker_went_away_is_sent_once_when_it_
     assert scheduling.jobs()["each"][0].id == claimed.job.id
 
 
+@pytest.mark.slow
 def test_a_tick_that_was_claimed_and_sent_when_storage_went_away_is_marked_when_it_is_back(site: Site) -> None:
     scheduling = site.scheduling
     rig = scheduling.rig

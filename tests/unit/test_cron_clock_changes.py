@@ -192,3 +192,10 @@ def test_a_day_that_a_country_had_twice_is_an_overlap_like_any_other(expression:
     timetable = read(expression, "America/Juneau")  # Alaska was sold: at 00:31:13 UTC of the 19th, 15:33:32 of the 19th became that of the 18th
     since, until = utc("1867-10-17T12:00"), utc("1867-10-21T00:00")
     assert_due(timetable, since, until, [utc(at) for at in expected])
+
+
+def test_two_changes_a_week_apart_are_both_seen_from_afar() -> None:
+    # Summer time that lasted a week: on the 15th, at 03:00 UTC, midnight became 23:00 of the 14th again, as far from UTC as on the 7th.
+    timetable = read("*/30 23 14 10 *", "America/Boa_Vista")
+    since, until = utc("2000-10-01T00:00"), utc("2000-10-31T00:00")
+    assert_due(timetable, since, until, [utc(f"2000-10-15T{time}") for time in ("02:00", "02:30", "03:00", "03:30")])
