@@ -114,7 +114,7 @@ MOMENTS = ["claim_ticks", "enqueue", "mark_sent"]
 
 @on_backends(
     "moment",
-    [(EMBEDDED, "claim_ticks"), (SERVERS, "enqueue"), (EMBEDDED, "mark_sent"), *(slowly(SERVERS, one) for one in ("claim_ticks", "mark_sent"))],
+    [(EMBEDDED, "claim_ticks"), (SERVERS, "enqueue"), slowly(EMBEDDED, "mark_sent"), *(slowly(SERVERS, one) for one in ("claim_ticks", "mark_sent"))],
 )
 def test_a_scheduler_that_freezes_in_the_middle_of_a_tick_and_wakes_later_repeats_and_undoes_nothing(scheduling: Scheduling, moment: str) -> None:
     rig = scheduling.rig
