@@ -60,12 +60,12 @@ class ShiftedClock:
     """A host's clock, so many seconds from the true one."""
 
     path: Path
-    library: Path
+    shim: Path
 
     @property
     def environ(self) -> dict[str, str]:
         """What a process on that host has in its environment."""
-        return {"LD_PRELOAD": str(self.library), "CLOCK_SHIFT": str(self.path)}
+        return {"LD_PRELOAD": str(self.shim), "CLOCK_SHIFT": str(self.path)}
 
     def set(self, seconds: int) -> None:
         """Set it, also under the processes that run."""

@@ -45,9 +45,8 @@ def _check(app: App, fix: bool) -> list[Finding]:  # noqa: FBT001 - the signatur
     except (BrokerError, StorageError) as error:
         return [Finding(level="error", text=f"schedules cannot be examined: {error}")]
     if not found and schedules:
-        found.append(
-            Finding(level="ok", text=f"{len(schedules)} schedules, {sum(one.fires and one.next_run is not None for one in schedules)} of them active")
-        )
+        active = sum(one.fires and one.next_run is not None for one in schedules)
+        found.append(Finding(level="ok", text=f"schedules: {len(schedules)}, of which {active} active"))
     return found
 
 

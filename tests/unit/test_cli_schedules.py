@@ -416,6 +416,12 @@ def preview(run: Run, expression: str, timezone: str, start: str, count: int) ->
     return [line.split("\t") for line in result.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("words", ["next --expression @daily --end 2020-01-01T00:00Z", "next over"])
+def test_next_says_where_nothing_is_due_any_more(run: Run, four: App, words: str) -> None:
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout, "not due any more" in result.stderr) == (0, "", True)
+
+
 @pytest.mark.usefixtures("in_new_york")
 def test_next_shows_how_clocks_are_put_forward(run: Run) -> None:
     assert preview(run, "30 3 * * *", "Europe/Berlin", "2027-03-27T00:00Z", 3) == [

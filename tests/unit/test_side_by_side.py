@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -241,3 +242,21 @@ def test_the_ticks_of_schedules_fire_within_the_scheduler() -> None:
     within = {name: one.within for name, one in Plugins.load().services().items() if one.within is not None}
     assert within == {"cron": "scheduler"}
     assert Plugins.load().services()["cron"].internal
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_companion_that_hangs_does_not_keep_the_process_from_ending(caplog: pytest.LogCaptureFixture, breaks: bool) -> None:
+    let_go = threading.Event()
+    stop, service = Stop(), Beside(lambda _stop: let_go.wait(SOON))
+    companion = beside(service, stop)
+    try:
+        if breaks:
+            with pytest.raises(ValueError, match="broken"):
+                run_with([companion], raising(ValueError("broken")), stop, patience=timedelta(milliseconds=50))
+        else:
+            assert run_with([companion], lambda: Exit.OK, stop, patience=timedelta(milliseconds=50)) is Exit.OK
+        assert not service.ended.is_set()
+        assert "does not end" in caplog.text
+    finally:
+        let_go.set()
+        companion.join(SOON)
