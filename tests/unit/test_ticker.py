@@ -991,6 +991,26 @@ def test_a_frozen_schedulers_late_job_is_refused(tmp_path: Path) -> None:
         assert_one_each(scene.ticks(), [NOON + MINUTE, NOON + 2 * MINUTE])
 
 
+def test_while_recording_is_behind_a_forgotten_job_is_not_taken_for_one_that_was_never_sent(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "jobqueue.db", result_ttl=MINUTE)
+    with scene.queue:
+        scene.add(expression="0 13 * * *")
+        scene.clock.advance(HOUR)
+        with pytest.raises(Killed):
+            scene.turn(scene.ticker(storage=Wrapped(scene.storage, before=killed_at("mark_sent"))))
+        assert scene.finish() == 1
+        scene.clock.advance(MINUTE + SECOND)
+        while scene.broker.prune(1000):
+            pass
+        scene.turn()
+        assert len(scene.jobs()) == 1
+        assert [tick.sent for tick in scene.storage.ticks("nightly", 10)] == [False]
+        scene.recorder.record_waiting()
+        scene.turn()
+        assert len(scene.jobs()) == 1
+        assert [tick.sent for tick in scene.storage.ticks("nightly", 10)] == [True]
+
+
 def test_a_job_that_has_run_and_is_forgotten_is_not_sent_again_by_who_comes_much_later(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "jobqueue.db", result_ttl=MINUTE)
     with scene.queue:
