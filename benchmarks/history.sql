@@ -20,15 +20,15 @@ FROM (
 
 INSERT INTO job_execution_rollups (span, starts_at, type, completed, failed, dead, cancelled, snoozed, returned, lost, duration_ms)
 SELECT
-    span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, count(*) FILTER (WHERE state = 'completed'),
+    span, CASE span WHEN 0 THEN '2000-01-01T00:00:00Z' ELSE date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z') END, type, count(*) FILTER (WHERE state = 'completed'),
     count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'dead'), 0, count(*) FILTER (WHERE state = 'snoozed'), 0,
     count(*) FILTER (WHERE state = 'lost'), sum(duration_ms)
-FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span GROUP BY 1, 2, 3 ORDER BY 2;  -- as time writes them
+FROM job_executions, unnest(ARRAY[0, 1, 60, 360]::smallint[]) AS span GROUP BY 1, 2, 3 ORDER BY 2;  -- as time writes them
 
 INSERT INTO job_execution_durations (span, starts_at, type, bucket, count)
 SELECT
-    span, date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z'), type, ceil(ln(duration_ms / 0.01) / ln(1.1))::smallint, count(*)
-FROM job_executions, unnest(ARRAY[1, 60, 360]::smallint[]) AS span WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4
+    span, CASE span WHEN 0 THEN '2000-01-01T00:00:00Z' ELSE date_bin(make_interval(mins => span), finished_at, '2000-01-01T00:00:00Z') END, type, ceil(ln(duration_ms / 0.01) / ln(1.1))::smallint, count(*)
+FROM job_executions, unnest(ARRAY[0, 1, 60, 360]::smallint[]) AS span WHERE state IN ('completed', 'failed', 'dead') GROUP BY 1, 2, 3, 4
 ORDER BY 2;
 
 INSERT INTO dead_letter_queue (

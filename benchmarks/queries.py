@@ -49,6 +49,7 @@ def _queries(storage: PostgresStorage) -> Iterator[tuple[str, Query]]:
     yield "executions of a job", lambda: storage.job_executions(first.job_id)
     yield "statistics of 24 hours", lambda: storage.statistics(since=now - timedelta(days=1), until=now + timedelta(minutes=1))
     yield "statistics of 29 days", lambda: storage.statistics(since=now - timedelta(days=29), until=now)
+    yield "totals of 1,000 types", lambda: storage.totals(1_000)
     yield from _lists("executions", lambda **how: _executions(storage, **how), _EXECUTION_FILTERS, deep=_cursor(now, first.id))
     narrow = {**_LETTER_FILTERS, "fingerprint": {"fingerprint": letters[0].fingerprint}, "to now": {"died_before": now}}
     yield from _lists("dead letters", lambda **how: _dead_letters(storage, **how), narrow, deep=f"{_cursor(now, letters[0].job.id)}~1")

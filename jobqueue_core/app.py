@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from jobqueue_core.client import JobQueue
@@ -17,7 +17,7 @@ from jobqueue_core.settings import Settings, load_settings
 from jobqueue_core.timetable import Timetables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from jobqueue_core.broker import Broker
@@ -41,9 +41,12 @@ class App:
         """What was wrong with handler packages, once :attr:`registry` has been read."""
         self.process: Supervision | None = None
         """What a supervisor wants of the service in this process; None where there is none."""
-        self._lock = threading.RLock()
+        # Apart, so that one is not waited for while the other does not answer.
+        self._broker_lock = threading.RLock()
+        self._storage_lock = threading.RLock()
         self._broker: Broker | None = None
         self._storage: Storage | None = None
+        self._reread: Callable[[], App] | None = None
 
     @classmethod
     def from_config(cls, path: Path | None = None, *, environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None) -> App:
@@ -59,7 +62,17 @@ class App:
         """
         plugins = Plugins.load()
         settings = load_settings(path, environ=os.environ if environ is None else environ, overrides=overrides, plugins=plugins)
-        return cls(settings, plugins)
+        app = cls(settings, plugins)
+        app._reread = partial(cls.from_config, settings.source, environ=environ, overrides=overrides)
+        return app
+
+    def reread(self) -> App:
+        """Another app, from the configuration as it is now. For an app that was made from parts: of the same parts.
+
+        Raises:
+            ConfigError: With every problem found.
+        """
+        return App(self.settings, self.plugins) if self._reread is None else self._reread()
 
     @property
     def broker(self) -> Broker:
@@ -69,7 +82,7 @@ class App:
             PluginError: It is broken, or lacks its driver.
             BrokerError: It cannot be reached.
         """
-        with self._lock:
+        with self._broker_lock:
             if self._broker is None:
                 name = self.settings.broker.plugin
                 self._broker = self.plugins.broker(name).open(self.settings)
@@ -83,7 +96,7 @@ class App:
             PluginError: It is broken, or lacks its driver.
             StorageError: It cannot be reached.
         """
-        with self._lock:
+        with self._storage_lock:
             if self._storage is None:
                 name = self.settings.storage.plugin
                 self._storage = self.plugins.storage(name).open(self.settings)
@@ -141,7 +154,7 @@ class App:
 
     def close(self) -> None:
         """Close what was opened."""
-        with self._lock:
+        with self._broker_lock, self._storage_lock:
             if "queue" in self.__dict__:
                 self.queue.close()
                 return

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import msgspec
 
 from jobqueue_core.job import DeadReason, Job, Priority, rfc3339
+from jobqueue_core.payload import shown_json
+
+if TYPE_CHECKING:
+    from jobqueue_core.objects import DeadLetterObject, ExecutionObject, LogLineObject
 
 __all__ = [
     "MAX_ERROR",
@@ -150,7 +154,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
     level: str
     message: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> LogLineObject:
         """The line as the REST API and ``--json`` show it."""
         return {"at": rfc3339(self.at), "run": self.run, "level": self.level, "message": self.message}
 
@@ -209,7 +213,7 @@ class Execution(msgspec.Struct, frozen=True, array_like=True):
     dead_reason: DeadReason | None = None
     metadata: dict[str, str] = {}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ExecutionObject:
         """The execution as the REST API, MCP and ``--json`` show it."""
         return {
             "id": self.id,
@@ -218,8 +222,8 @@ class Execution(msgspec.Struct, frozen=True, array_like=True):
             "attempt": self.attempt,
             "type": self.type,
             "queue": self.queue,
-            "priority": self.priority.value,
-            "state": self.state.value,
+            "priority": self.priority,
+            "state": self.state,
             "error": self.error,
             "worker_id": self.worker_id,
             "started_at": rfc3339(self.started_at),
@@ -255,7 +259,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     requeued_at: datetime | None = None
     requeue_count: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> DeadLetterObject:
         """The dead letter as the REST API, MCP and ``--json`` show it."""
         job = self.job
         return {
@@ -263,13 +267,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             "death": job.deaths,
             "type": job.type,
             "queue": job.queue,
-            "priority": job.priority.value,
-            "payload": job.payload,
+            "priority": job.priority,
+            "payload": shown_json(job.payload_json),
             "error": self.error,
             "traceback": self.traceback,
             "fingerprint": self.fingerprint,
-            "dead_reason": None if job.dead_reason is None else job.dead_reason.value,
-            "state": self.state.value,
+            "dead_reason": job.dead_reason,
+            "state": self.state,
             "attempts": job.attempt,
             "run": job.run,
             "max_retries": job.max_retries,

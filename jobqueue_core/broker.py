@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import attrs
 import msgspec
@@ -29,6 +29,9 @@ from jobqueue_core.attempt import DeadLetter, Execution, Lease, LogLine, Release
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import Job, JobState, NewJob, Priority, rfc3339
+
+if TYPE_CHECKING:
+    from jobqueue_core.objects import EnqueuedObject, QueueObject, TypeObject, WorkerObject
 
 __all__ = [
     "HEARTBEAT",
@@ -84,6 +87,17 @@ class Enqueued:
     status: Literal["created", "existing", "refused", "unknown"]
     job: Job | None = None
     problem: str | None = None
+    job_id: str | None = None
+    """Under which id it was sent, where no job is given and the client knows it."""
+
+    def to_dict(self) -> EnqueuedObject:
+        """The answer as the REST API shows it."""
+        return {
+            "status": self.status,
+            "id": self.job_id if self.job is None else self.job.id,
+            "job": None if self.job is None else self.job.to_dict(),
+            "problem": self.problem,
+        }
 
 
 Requeued = Literal["requeued", "already", "completed", "key_taken", "late"]
@@ -153,12 +167,12 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     last_seen: datetime | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> TypeObject:
         """The type as ``--json`` and the REST API show it."""
         return {
             "type": self.type,
             "queue": self.queue,
-            "priority": self.priority.value,
+            "priority": self.priority,
             "description": self.description,
             "payload_schema": self.payload_schema,
             "aliases": list(self.aliases),
@@ -183,7 +197,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     stopping: bool = False
     last_beat: datetime | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> WorkerObject:
         """The worker as ``--json`` and the REST API show it."""
         return {
             "id": self.id,
@@ -354,12 +368,17 @@ class QueueStats:
         """Jobs waiting, all priorities."""
         return sum(self.depth.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> QueueObject:
         """The queue as ``--json`` and the REST API show it; *oldest_age* in seconds."""
         return {
             "name": self.name,
             "paused": self.paused,
-            "depth": {priority.value: self.depth.get(priority, 0) for priority in Priority},
+            "depth": {
+                "critical": self.depth.get(Priority.CRITICAL, 0),
+                "high": self.depth.get(Priority.HIGH, 0),
+                "medium": self.depth.get(Priority.MEDIUM, 0),
+                "low": self.depth.get(Priority.LOW, 0),
+            },
             "waiting": self.waiting,
             "processing": self.processing,
             "scheduled": self.scheduled,
@@ -372,7 +391,12 @@ class QueueStats:
                 "dead": self.dead,
                 "cancelled": self.cancelled,
             },
-            "rates": {name: round(rate, 3) for name, rate in self.rates.items()},
+            "rates": {
+                "enqueued": round(self.rates["enqueued"], 3),
+                "completed": round(self.rates["completed"], 3),
+                "failed": round(self.rates["failed"], 3),
+                "dead": round(self.rates["dead"], 3),
+            },
         }
 
 

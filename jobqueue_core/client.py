@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from jobqueue_core.broker import Broker, Enqueued
 from jobqueue_core.coalescer import Coalescer
@@ -18,6 +18,7 @@ from jobqueue_core.job import Idempotency, Job, NewJob, Priority, check_job_id
 from jobqueue_core.observers import Observers
 from jobqueue_core.requests import OPTION_NAMES, HandlerRouting, JobOptions, Routing, build_job
 from jobqueue_core.routing import PublishedTypes, Routes
+from jobqueue_core.sharing import SharedSend
 from jobqueue_core.timetable import Timetables
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from jobqueue_core.scheduling.operations import ScheduleOperations
     from jobqueue_core.storage import Storage
 
-__all__ = ["JobQueue"]
+__all__ = ["JobQueue", "accepted"]
 
 _log = logging.getLogger("jobqueue.client")
 _MAX_BATCH: Final = 500
@@ -78,6 +79,7 @@ class JobQueue:
         self.max_payload = max_payload
         self._routing: Routing = Routes(HandlerRouting(self._handler), PublishedTypes(broker))
         self._coalescer = Coalescer(self._send)
+        self._shared = SharedSend(self._send)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> JobQueue:
@@ -169,7 +171,7 @@ class JobQueue:
             id=id,
             idempotency=idempotency,
         )
-        return _accepted(self._send([self.build(job_type, payload, options)])[0])
+        return accepted(self.send_one(self.build(job_type, payload, options)))
 
     def build(self, job_type: str | Callable[..., object], payload: object, options: JobOptions, *, at: str = "", ours: bool = False) -> NewJob:
         """Check a job without sending it. Raises as :func:`jobqueue_core.requests.build_job`."""
@@ -192,14 +194,16 @@ class JobQueue:
         failure: BrokerUnavailable | QueueFull | None = None
         for step in _steps(built):
             if failure is not None and time.monotonic() - began > _ENOUGH:
-                answers += [Enqueued(status="refused", problem=f"not sent after {type(failure).__name__}: {failure} (id {job.id})") for job in step]
+                problem = f"not sent after {type(failure).__name__}: {failure}"
+                answers += [Enqueued(status="refused", job_id=job.id, problem=f"{problem} (id {job.id})") for job in step]
                 continue
             try:
                 answers += self._send(step)
             except (BrokerUnavailable, QueueFull) as error:
                 failure = error
-                status = "unknown" if getattr(error, "maybe_accepted", False) else "refused"
-                answers += [Enqueued(status=status, problem=f"{type(error).__name__}: {error} (id {job.id})") for job in step]  # type: ignore[arg-type]  # one of two literals
+                status: Literal["unknown", "refused"] = "unknown" if getattr(error, "maybe_accepted", False) else "refused"
+                problem = f"{type(error).__name__}: {error}"
+                answers += [Enqueued(status=status, job_id=job.id, problem=f"{problem} (id {job.id})") for job in step]
         return answers
 
     def _from_mapping(self, index: int, given: Mapping[str, Any]) -> NewJob:
@@ -213,6 +217,14 @@ class JobQueue:
             raise InvalidJob(f"{at}.{min(map(str, unknown))}", f"is not an option; known: type, payload, {', '.join(sorted(OPTION_NAMES))}")
         options = JobOptions(**{name: value for name, value in given.items() if name in OPTION_NAMES})
         return self.build(given["type"], given.get("payload"), options, at=f"{at}.")
+
+    def send_one(self, job: NewJob) -> Enqueued:
+        """Enqueue a job that :meth:`build` has made. Threads that do so at once share round trips.
+
+        Raises:
+            BrokerUnavailable, QueueFull: As :meth:`enqueue`.
+        """
+        return self._shared.submit(job)
 
     def send(self, jobs: Sequence[NewJob], *, not_after: datetime | None = None) -> list[Enqueued]:
         """Enqueue jobs that :meth:`build` has made, in steps as :meth:`enqueue_many`.
@@ -293,7 +305,7 @@ class JobQueue:
             raise TypeError(msg)
         # Routing may ask the broker which types are served: not on the event loop.
         new = await self._coalescer.in_thread(lambda: self.build(job_type, payload, JobOptions(**options)))
-        return _accepted(await self._coalescer.submit(new))
+        return accepted(await self._coalescer.submit(new))
 
     async def aenqueue_many(self, jobs: Iterable[Mapping[str, Any]]) -> list[Enqueued]:
         """:meth:`enqueue_many` for asynchronous callers."""
@@ -368,7 +380,13 @@ class JobQueue:
         self.close()
 
 
-def _accepted(answer: Enqueued) -> Job:
+def accepted(answer: Enqueued) -> Job:
+    """The job of an answer to an enqueue.
+
+    Raises:
+        Conflict: It was refused; the code says why.
+        BrokerUnavailable: No answer came.
+    """
     if answer.status == "unknown":
         raise BrokerUnavailable(answer.problem or "no answer came", maybe_accepted=True)
     if answer.job is None or answer.status == "refused":

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Histogram"]
 
@@ -54,6 +54,19 @@ class Histogram:
     def mean_ms(self) -> float | None:
         """The mean in milliseconds; None when nothing was counted."""
         return self.total_ms / self.count if self.count else None
+
+    def up_to(self, durations_ms: Sequence[float]) -> list[int]:
+        """How many took no longer than each of some durations in milliseconds, which ascend; what is within 5 % of one may be on its other side."""
+        found = []
+        buckets, position, seen = sorted(self.buckets), 0, 0
+        for duration_ms in durations_ms:
+            # The last bucket whose middle is not beyond.
+            last = math.floor(math.log(duration_ms / _SMALLEST) / _GROWTH + 0.5) if duration_ms > _SMALLEST else 0
+            while position < len(buckets) and buckets[position] <= last:
+                seen += self.buckets[buckets[position]]
+                position += 1
+            found.append(seen)
+        return found
 
     def percentile(self, share: float) -> float | None:
         """The duration in milliseconds that *share* (0 to 1) of the runs did not exceed; None when nothing was counted."""

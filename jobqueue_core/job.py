@@ -12,13 +12,17 @@ import re
 import time
 import zlib
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 from uuid import UUID
 
 import msgspec
 
 from jobqueue_core.durations import format_duration
 from jobqueue_core.errors import IncompatibleData, InvalidJob
+from jobqueue_core.payload import shown_json
+
+if TYPE_CHECKING:
+    from jobqueue_core.objects import JobObject
 
 __all__ = [
     "WIRE_FORMAT",
@@ -57,7 +61,9 @@ _RANKS: Final = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class JobState(enum.StrEnum):
-    """Where a job is in its life; ``lifecycle.TRANSITIONS`` says what may follow what."""
+    """Where a job is in its life."""
+
+    # What may follow what: lifecycle.TRANSITIONS.
 
     SCHEDULED = "scheduled"
     """Not due yet: enqueued with a delay, or snoozed."""
@@ -202,15 +208,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """What a log line says of it: which job, and which run."""
         return {"job_id": self.id, "type": self.type, "queue": self.queue, "attempt": self.attempt, "run": self.run}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JobObject:
         """The job as the REST API, MCP and ``--json`` show it: JSON values, times as RFC 3339, durations as text."""
         return {
             "id": self.id,
             "type": self.type,
-            "payload": self.payload,
+            "payload": shown_json(self.payload_json),
             "queue": self.queue,
-            "priority": self.priority.value,
-            "state": self.state.value,
+            "priority": self.priority,
+            "state": self.state,
             "max_retries": self.max_retries,
             "retry_count": self.retry_count,
             "retry_delay": None if self.retry_delay is None else format_duration(self.retry_delay),
@@ -225,16 +231,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             "completed_at": rfc3339(self.completed_at),
             "expires_at": rfc3339(self.expires_at),
             "last_error": self.last_error,
-            "dead_reason": None if self.dead_reason is None else self.dead_reason.value,
+            "dead_reason": self.dead_reason,
             "metadata": self.metadata,
             "headers": self.headers,
-            "result": self.result,
+            "result": shown_json(self.result_json),
             "progress": None if self.progress is None else {"fraction": self.progress.fraction, "message": self.progress.message},
             "unique_key": self.unique_key,
             "worker_id": self.worker_id,
             "cancel_requested": self.cancel_requested,
             "archived": self.archived,
         }
+
+
+@overload
+def rfc3339(instant: datetime) -> str: ...
+
+
+@overload
+def rfc3339(instant: datetime | None) -> str | None: ...
 
 
 def rfc3339(instant: datetime | None) -> str | None:
@@ -246,6 +260,7 @@ def rfc3339(instant: datetime | None) -> str | None:
 
 _JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:\-]{0,127}")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+_UUID = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def check_job_type(job_type: object, field: str = "type") -> str:
@@ -274,15 +289,13 @@ def check_job_id(job_id: object, field: str = "id") -> str:
     """Return *job_id* in its canonical form: any UUID, lower case, with hyphens.
 
     Raises:
-        InvalidJob: It is not a UUID.
+        InvalidJob: It is neither a UUID object nor 32 hexadecimal digits, plain or in groups of 8-4-4-4-12.
     """
-    try:
-        if isinstance(job_id, UUID):
-            return str(job_id)
-        if isinstance(job_id, str) and len(job_id) in (32, 36):
-            return str(UUID(job_id))
-    except ValueError:
-        pass
+    if isinstance(job_id, UUID):
+        return str(job_id)
+    # Not left to UUID(), which takes braces, "urn:uuid:" and hyphens anywhere.
+    if isinstance(job_id, str) and _UUID.fullmatch(job_id):
+        return str(UUID(job_id))
     raise InvalidJob(field, f"{_short(job_id)} is not a UUID")
 
 

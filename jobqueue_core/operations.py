@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 from msgspec.structs import replace
 
-from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState, LogLine
-from jobqueue_core.errors import BrokerUnavailable, Conflict, IncompatibleData, InvalidJob, JobNotFound, StorageError
-from jobqueue_core.job import DeadReason, Job, JobState, check_job_id, check_queue
+from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, LogLine
+from jobqueue_core.client import accepted
+from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound
+from jobqueue_core.job import DeadReason, Job, check_job_id, check_queue
+from jobqueue_core.joblists import archived, list_jobs
+from jobqueue_core.overview import overview
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.requeueing import REQUEUE_STEP, requeue
 from jobqueue_core.scheduling.operations import ScheduleOperations
-from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage, TypeStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from jobqueue_core.broker import JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
+    from jobqueue_core.broker import Enqueued, JobFilter, JobPage, QueueStats, TypeInfo, WorkerInfo
     from jobqueue_core.client import JobQueue
+    from jobqueue_core.objects import BulkResultObject, StatisticsObject
+    from jobqueue_core.requests import JobOptions
+    from jobqueue_core.storage import DeadLetterFilter, DeadLetterGroup, DeadLetterPage, ExecutionFilter, ExecutionPage, Storage
 
 __all__ = ["BulkResult", "Cancellation", "Operations"]
 
@@ -30,7 +34,6 @@ _log = logging.getLogger("jobqueue.operations")
 _PURGE_STEP: Final = 200
 _MAX_LIMIT: Final = 500
 _MAX_OFFSET: Final = 10_000
-_DAY: Final = timedelta(days=1)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,9 +54,9 @@ class BulkResult:
     """Someone else acted on them meanwhile, their unique key is taken, they could not be read, or the broker took too long."""
     dry_run: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> BulkResultObject:
         """The result as ``--json`` and the REST API show it."""
-        return attrs.asdict(self)
+        return {"matched": self.matched, "done": self.done, "skipped": self.skipped, "dry_run": self.dry_run}
 
 
 class Operations:
@@ -94,13 +97,30 @@ class Operations:
 
     # Jobs ------------------------------------------------------------------------------------------------------------------------------
 
+    def create_job(self, job_type: str, payload: object, options: JobOptions) -> Enqueued:
+        """Enqueue a job, and say whether it is new. The answer has a job.
+
+        Raises:
+            InvalidJob: Something about it is wrong; nothing was sent.
+            Conflict: The id belongs to another job, or the idempotency key was used with another body.
+            BrokerUnavailable: No answer; ``maybe_accepted`` says whether the job may be stored.
+            QueueFull: The broker has no room.
+        """
+        answer = self._queue.send_one(self._queue.build(job_type, payload, options))
+        accepted(answer)
+        return answer
+
+    def create_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> list[Enqueued]:
+        """Enqueue many jobs. Answers and raises as ``JobQueue.enqueue_many``."""
+        return self._queue.enqueue_many(jobs)
+
     def find_job(self, job_id: str) -> Job | None:
         """The job as the broker has it, else as history remembers it (``archived``), else None."""
         found = self._broker.get([job_id])[0]
         if found is not None or self._queue.storage is None:
             return found
         executions = self._queue.storage.job_executions(job_id)
-        return _archived(executions[-1]) if executions else None
+        return archived(executions[-1]) if executions else None
 
     def job(self, job_id: str) -> Job:
         """As :meth:`find_job`.
@@ -116,12 +136,18 @@ class Operations:
         return job
 
     def jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
-        """List jobs that the broker has, newest first.
+        """List jobs: live ones newest first, then finished ones, those that ended last first (:func:`~jobqueue_core.joblists.list_jobs`).
+
+        No job comes twice in a walk, whatever becomes of jobs meanwhile. A page may be short and still have a *next*.
 
         Raises:
             InvalidJob: Limit or cursor is wrong.
+            StorageError: Storage failed, and the page would lack finished jobs.
         """
-        return self._broker.jobs(wanted, cursor=cursor, limit=_limit(limit))
+        storage = self._queue.storage
+        # Storage is of roles that one may lack.
+        history = storage if storage is not None and hasattr(storage, "ends") else None
+        return list_jobs(self._broker, history, wanted, cursor=cursor, limit=_limit(limit))
 
     def job_logs(self, job_id: str) -> list[LogLine]:
         """What a job's handlers logged. Raises as :meth:`job`."""
@@ -356,50 +382,9 @@ class Operations:
         """The job types that workers serve."""
         return self._broker.types()
 
-    def stats(self) -> dict[str, Any]:
-        """The whole in numbers, as ``jobqueue stats --json`` and ``GET /stats`` show it.
-
-        While storage is away its part is None and ``storage_error`` says why: how far recording is behind must be seen just then.
-        """
-        queues = self._broker.queues()
-        lag = self._broker.outbox_lag()
-        answer: dict[str, Any] = {
-            "jobs": {
-                "waiting": sum(queue.waiting for queue in queues),
-                "processing": sum(queue.processing for queue in queues),
-                "scheduled": sum(queue.scheduled for queue in queues),
-                "retrying": sum(queue.retrying for queue in queues),
-            },
-            "totals": {name: sum(getattr(queue, name) for queue in queues) for name in ("enqueued", "completed", "failed", "dead", "cancelled")},
-            "workers": len(self._broker.workers()),
-            "outbox_lag": {
-                "history": lag.history,
-                "dead": lag.dead,
-                "oldest_age": round(lag.oldest_age.total_seconds(), 3),
-                "dropped": lag.dropped,
-            },
-        }
-        if self._queue.storage is not None:
-            answer |= self._remembered(self._queue.storage)
-        return answer
-
-    def _remembered(self, storage: Storage) -> dict[str, Any]:
-        """The part that storage answers for; while it is away None, and why."""
-        now = self._broker.now()
-        try:
-            statistics = storage.statistics(since=now - _DAY, until=now + timedelta(minutes=1))
-            open_ones = storage.count_dead_letters(DeadLetterFilter())
-        except (StorageError, IncompatibleData) as error:
-            return {"executions_24h": None, "types_24h": None, "dead_letter_count": None, "storage_error": str(error)}
-        return {
-            "executions_24h": _figures(statistics.overall),
-            "types_24h": {name: _figures(one) for name, one in sorted(statistics.by_type.items())},
-            "dead_letter_count": open_ones,
-        }
-
-
-def _figures(statistics: TypeStatistics) -> dict[str, Any]:
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in attrs.asdict(statistics).items()}
+    def stats(self) -> StatisticsObject:
+        """The whole in numbers (``overview``)."""
+        return overview(self._broker, self._queue.storage)
 
 
 def _limit(limit: int) -> int:
@@ -412,37 +397,3 @@ def _offset(offset: int) -> int:
     if not 0 <= offset <= _MAX_OFFSET:
         raise InvalidJob("offset", f"must be from 0 to {_MAX_OFFSET}, not {offset}; use the cursor to go further")
     return offset
-
-
-_STATES: Final = {
-    ExecutionState.COMPLETED: JobState.COMPLETED,
-    ExecutionState.DEAD: JobState.DEAD,
-    ExecutionState.CANCELLED: JobState.CANCELLED,
-}
-
-
-def _archived(last: Execution) -> Job:
-    """A job as its last execution remembers it: finished, without payload and result."""
-    return Job(
-        id=last.job_id,
-        type=last.type,
-        payload_json=b"",
-        queue=last.queue,
-        priority=last.priority,
-        # A last run after which the job should have come again, and did not: it can only have been cancelled while it waited.
-        state=JobState.DEAD if last.state is ExecutionState.LOST and last.dead_reason else _STATES.get(last.state, JobState.CANCELLED),
-        created_at=last.created_at or last.finished_at,
-        scheduled_at=last.scheduled_at,
-        started_at=last.started_at,
-        completed_at=last.finished_at,
-        max_retries=last.max_retries,
-        retry_count=last.attempt - 1,
-        run=last.run,
-        crashes=last.crashes,
-        deaths=last.deaths,
-        last_error=last.error,
-        dead_reason=last.dead_reason,
-        metadata=last.metadata,
-        worker_id=last.worker_id,
-        archived=True,
-    )

@@ -12,7 +12,7 @@ import msgspec
 from jobqueue_core.durations import format_size
 from jobqueue_core.errors import InvalidJob, InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_RESULT", "check_metadata", "decode_json", "encodable", "encode_payload", "encode_result"]
+__all__ = ["MAX_DEPTH", "MAX_RESULT", "check_metadata", "decode_json", "encodable", "encode_payload", "encode_result", "shown_json"]
 
 MAX_DEPTH: Final = 64
 """How deep arrays and objects may be nested."""
@@ -74,6 +74,16 @@ def decode_json(data: bytes | str, field: str = "payload") -> Any:
         raise InvalidPayload(field, f"is not JSON: {error}") from error
     except RecursionError as error:
         raise InvalidPayload(field, f"is nested deeper than {MAX_DEPTH}") from error
+
+
+def shown_json(data: bytes | None) -> Any:
+    """JSON text as a value, for people; as the text that it is where no decoder takes it: one such row must not hide the others of its list."""
+    if not data:
+        return None
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return data.decode(errors="replace")
 
 
 def encodable(text: str) -> str:

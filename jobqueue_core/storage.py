@@ -11,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 import attrs
 import msgspec
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, ExecutionState
 from jobqueue_core.durations import format_duration
-from jobqueue_core.job import NewJob, rfc3339
-from jobqueue_core.payload import decode_json
+from jobqueue_core.histogram import Histogram
+from jobqueue_core.job import JobState, NewJob, Priority, rfc3339
+from jobqueue_core.payload import shown_json
+
+if TYPE_CHECKING:
+    from jobqueue_core.objects import DeadLetterGroupObject, ScheduleObject
+    from jobqueue_core.scheduling.definition import Misfire, Overlap
 
 __all__ = [
     "Claim",
@@ -27,9 +32,11 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetterPage",
     "DeadLetters",
+    "EndFilter",
     "ExecutionFilter",
     "ExecutionPage",
     "ExecutionStatistics",
+    "ExecutionTotals",
     "History",
     "RecordPolicy",
     "Schedule",
@@ -38,6 +45,8 @@ __all__ = [
     "StoragePlugin",
     "Tick",
     "TypeStatistics",
+    "TypeTotals",
+    "state_at_end",
 ]
 
 RecordPolicy = Literal["all", "failures", "none"]
@@ -64,6 +73,44 @@ class ExecutionPage:
 
     executions: tuple[Execution, ...]
     next: str | None
+
+
+_ENDS: Final[Mapping[ExecutionState, JobState]] = {
+    ExecutionState.COMPLETED: JobState.COMPLETED,
+    ExecutionState.DEAD: JobState.DEAD,
+    ExecutionState.LOST: JobState.DEAD,
+    ExecutionState.CANCELLED: JobState.CANCELLED,
+}
+
+
+def state_at_end(execution: Execution) -> JobState | None:
+    """The state in which *execution* left its job, if it ended it; None when the job went on."""
+    if execution.state is ExecutionState.LOST and execution.dead_reason is None:
+        return None
+    return _ENDS.get(execution.state)
+
+
+@attrs.frozen(kw_only=True)
+class EndFilter:
+    """Which ends of jobs to list; None means any.
+
+    The end of a job is the last of its executions that finished before *until*, if it ended the job (:func:`state_at_end`).
+    """
+
+    until: datetime
+    type: str | None = None
+    queue: str | None = None
+    state: JobState | None = None
+
+    @property
+    def execution_states(self) -> list[ExecutionState]:
+        """The states of executions that may be such an end."""
+        return [execution for execution, job in _ENDS.items() if self.state is None or job is self.state]
+
+    def takes(self, execution: Execution) -> bool:
+        """Whether *execution*, if it is the last, ended its job in the state that is wanted."""
+        state = state_at_end(execution)
+        return state is not None and (self.state is None or state is self.state)
 
 
 @attrs.frozen(kw_only=True)
@@ -93,6 +140,24 @@ class ExecutionStatistics:
     by_type: Mapping[str, TypeStatistics]
 
 
+@attrs.frozen(kw_only=True)
+class TypeTotals:
+    """The executions of one job type, since ever."""
+
+    counts: Mapping[ExecutionState, int]
+    """By every state."""
+    durations: Histogram
+    """Of runs that completed, failed or died."""
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionTotals:
+    """Executions since ever, by job type: of those types that have the most, largest first; *types* says how many there are."""
+
+    types: int = 0
+    by_type: Mapping[str, TypeTotals] = {}
+
+
 class History(Protocol):
     """Remembers executions."""
 
@@ -109,8 +174,27 @@ class History(Protocol):
     def job_executions(self, job_id: str) -> list[Execution]:
         """All executions of one job, by run."""
 
+    def ends(self, wanted: EndFilter, *, cursor: str | None, limit: int) -> ExecutionPage:
+        """List the ends of jobs, newest first, as :meth:`executions`: each job once. A page may be short and still have a *next*.
+
+        Raises:
+            InvalidJob: The cursor is not one that a former page gave (field ``cursor``).
+        """
+
+    def have_ended(self, jobs: Sequence[tuple[str, datetime]], wanted: EndFilter) -> list[bool]:
+        """For each of *jobs*, by (id, since): whether its last execution that finished from *since* on, and before ``until``, is its end.
+
+        Of *wanted* its state counts too; type and queue do not.
+        """
+
     def statistics(self, *, since: datetime, until: datetime) -> ExecutionStatistics:
         """What happened in a time range, to the minute."""
+
+    def totals(self, limit: int) -> ExecutionTotals:
+        """What the executions of the *limit* largest types add up to since the storage was set up; costs the same whatever the history's length.
+
+        Counters for monitoring: nothing of it is ever forgotten, so that no figure of a type is less than it was, whatever is pruned.
+        """
 
     def prune_executions(self, before: datetime, limit: int) -> int:
         """Forget executions (and rollups) older than *before*, in bounded steps; called once before anything is recorded, and then each minute.
@@ -155,7 +239,7 @@ class DeadLetterGroup:
     example_job_id: str
     example_error: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> DeadLetterGroupObject:
         """The group as ``--json`` and the REST API show it."""
         return {
             "fingerprint": self.fingerprint,
@@ -253,27 +337,27 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it makes jobs when it is due."""
         return self.enabled and not self.paused
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ScheduleObject:
         """The schedule as ``--json`` and the REST API show it."""
         return {
             "name": self.name,
             "expression": self.expression,
             "timezone": self.timezone,
             "type": self.type,
-            "payload": decode_json(self.payload_json),
+            "payload": shown_json(self.payload_json),
             "queue": self.queue,
-            "priority": self.priority,
+            "priority": None if self.priority is None else Priority(self.priority),
             "max_retries": self.max_retries,
             "timeout": None if self.timeout is None else format_duration(self.timeout),
             "enabled": self.fires,
             "paused": self.paused,
-            "misfire": self.misfire,
+            "misfire": cast("Misfire", self.misfire),
             "misfire_limit": self.misfire_limit,
-            "overlap": self.overlap,
+            "overlap": cast("Overlap", self.overlap),
             "jitter": None if self.jitter is None else format_duration(self.jitter),
             "start": rfc3339(self.start),
             "end": rfc3339(self.end),
-            "source": self.source,
+            "source": "config" if self.source == "config" else "dynamic",
             "next_run": rfc3339(self.next_run) if self.fires else None,
             "last_run": rfc3339(self.last_run),
             "last_job_id": self.last_job_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -11,6 +11,7 @@ from jobqueue_core.job import Job, JobState, rfc3339
 from jobqueue_core.scheduling.jobs import TICK
 
 if TYPE_CHECKING:
+    from jobqueue_core.objects import ScheduleRunObject
     from jobqueue_core.storage import Tick
 
 __all__ = ["ScheduleRun"]
@@ -48,7 +49,7 @@ class ScheduleRun:
             error=None if job is None else job.last_error,
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ScheduleRunObject:
         """The run as ``--json`` and the REST API show it."""
         return {
             "schedule": self.schedule,
@@ -56,7 +57,7 @@ class ScheduleRun:
             "job_id": self.job_id,
             "manual": self.manual,
             "sent": self.sent,
-            "state": None if self.state is None else self.state.value,
+            "state": self.state,
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),
             "error": self.error,

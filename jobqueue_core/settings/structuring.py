@@ -207,6 +207,9 @@ def _option_hook(option: Option, converter: BaseConverter) -> Hook:
     def hook(value: object, _kind: object) -> object:
         try:
             made = inner(value, option.type)
+        except _Repeated:
+            # It knows its place, and says more than what is allowed there.
+            raise
         except _Refused as error:
             raise _Refused(f"must be {option.allowed}", shows_value=error.shows_value and not option.secret) from error
         if rule is not None and made is not None and not rule.accepts(made):

@@ -173,9 +173,9 @@ def _chosen(cli: Cli, ids: Sequence[str], *, every: bool, dry_run: bool, narrowi
     return None
 
 
-def _each(cli: Cli, ids: Sequence[str], act: Callable[[str], dict[str, Any]], done: str) -> None:
+def _each(cli: Cli, ids: Sequence[str], act: Callable[[str], Mapping[str, Any]], done: str) -> None:
     """Act on each id; what fails is said, and does not keep the others from being tried."""
-    answers: list[dict[str, Any]] = []
+    answers: list[Mapping[str, Any]] = []
     for job_id in ids:
         try:
             answers.append(act(job_id))
@@ -192,7 +192,7 @@ def _each(cli: Cli, ids: Sequence[str], act: Callable[[str], dict[str, Any]], do
         cli.fail()
 
 
-def _discard(cli: Cli, job_id: str) -> dict[str, Any]:
+def _discard(cli: Cli, job_id: str) -> Mapping[str, Any]:
     cli.operations.discard_dead_letter(job_id)
     return cli.operations.dead_letter(job_id).to_dict()
 

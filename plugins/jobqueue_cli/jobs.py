@@ -46,7 +46,7 @@ _LOG: Final[Columns] = {"TIME": "at", "RUN": "run", "LEVEL": "level", "MESSAGE":
 @click.option("--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @click.pass_obj
 def jobs(cli: Cli, *, state: str | None, job_type: str | None, queue: str | None, limit: int) -> None:
-    """List jobs, newest first."""
+    """List jobs: live ones newest first, then those that finished last."""
     wanted = JobFilter(state=None if state is None else JobState(state), type=job_type, queue=queue)
 
     def page(cursor: str | None, size: int) -> Page:

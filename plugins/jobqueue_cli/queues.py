@@ -88,7 +88,7 @@ def purge(cli: Cli, name: str, *, yes: bool) -> None:
     cli.answer({"queue": name, "purged": purged}, f"cancelled {counted(purged, 'job')} of queue {name}")
 
 
-def _as_it_is(cli: Cli, name: str, *, paused: bool) -> dict[str, Any]:
+def _as_it_is(cli: Cli, name: str, *, paused: bool) -> Mapping[str, Any]:
     try:
         return cli.operations.queue(name).to_dict()
     except JobNotFound:

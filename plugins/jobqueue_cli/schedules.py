@@ -153,7 +153,7 @@ def pause(cli: Cli, names: tuple[str, ...]) -> None:
 def resume(cli: Cli, names: tuple[str, ...]) -> None:
     """Fire again, from the next tick on; nothing is caught up."""
 
-    def act(name: str) -> tuple[dict[str, Any], str]:
+    def act(name: str) -> tuple[Mapping[str, Any], str]:
         schedule = cli.operations.schedules.resume(name)
         return schedule.to_dict(), f"schedule {name} is resumed: {due_text(schedule)}"
 
@@ -185,7 +185,7 @@ def run(cli: Cli, name: str, *, wait: bool, wait_timeout: timedelta | None) -> N
 def remove(cli: Cli, names: tuple[str, ...], *, yes: bool) -> None:
     """Delete a schedule; the jobs it has made stay."""
 
-    def act(name: str) -> tuple[dict[str, Any], str]:
+    def act(name: str) -> tuple[Mapping[str, Any], str]:
         cli.operations.schedules.remove(name)
         return {"name": name, "removed": True}, f"schedule {name} is removed"
 
@@ -196,9 +196,9 @@ def remove(cli: Cli, names: tuple[str, ...], *, yes: bool) -> None:
 # Saying --------------------------------------------------------------------------------------------------------------------------------
 
 
-def _each(cli: Cli, names: Sequence[str], act: Callable[[str], tuple[dict[str, Any], str]]) -> None:
+def _each(cli: Cli, names: Sequence[str], act: Callable[[str], tuple[Mapping[str, Any], str]]) -> None:
     """Act on each name; what fails is said, and does not keep the others from being tried."""
-    done: list[tuple[dict[str, Any], str]] = []
+    done: list[tuple[Mapping[str, Any], str]] = []
     for name in names:
         try:
             with suggesting(cli):

@@ -18,6 +18,6 @@ def stats(cli: Cli) -> None:
     """Show the whole in numbers: jobs now, executions of the last 24 hours, dead letters, how far history is behind."""
     figures = cli.operations.stats()
     cli.show(figures)
-    if "storage_error" in figures:
+    if figures["storage_error"] is not None:
         cli.note(f"error: {figures['storage_error']}")
         cli.fail()

@@ -13,7 +13,7 @@ from jobqueue_core.attempt import Execution, ExecutionState
 from jobqueue_core.broker import split_cursor
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import DeadReason, Priority
-from jobqueue_core.storage import ExecutionFilter, ExecutionPage, RecordPolicy
+from jobqueue_core.storage import EndFilter, ExecutionFilter, ExecutionPage, RecordPolicy
 
 from .filters import filtered
 from .incoming import Incoming, bring
@@ -24,7 +24,7 @@ from .times import cursor_instant, instant_of_cursor
 if TYPE_CHECKING:
     from .connections import Connection
 
-__all__ = ["executions", "forget", "job_executions", "record"]
+__all__ = ["ends", "executions", "forget", "have_ended", "job_executions", "record"]
 
 _COUNTED_KEPT: Final = 200_000
 _FORGET_STEP: Final = 20_000
@@ -60,14 +60,7 @@ def executions(connection: Connection, wanted: ExecutionFilter, *, cursor: str |
     """See ``History.executions``."""
     after_at, after_id = (None, None) if cursor is None else _cursor(cursor)
     states = list(ExecutionState) if wanted.state is None else [wanted.state]
-    conditions = {
-        "execution_type": indexed(wanted.type),
-        "execution_queue": None if wanted.type else indexed(wanted.queue),
-        "execution_queue_of_type": indexed(wanted.queue) if wanted.type else None,
-        "finished_since": wanted.since,
-        "finished_until": wanted.until,
-        "after_execution": after_id,
-    }
+    conditions = _names(wanted) | {"finished_since": wanted.since, "finished_until": wanted.until, "after_execution": after_id}
     bound = conditions | {
         "after_at": after_at,
         "after_id": after_id,
@@ -80,13 +73,42 @@ def executions(connection: Connection, wanted: ExecutionFilter, *, cursor: str |
     # Not prepared: a plan for any parameters would not know how few rows are wanted.
     rows = connection.execute(_with_columns(text), bound, prepare=False).fetchall()
     page = [_execution(row) for row in rows[:limit]]
-    following = f"{cursor_instant(page[-1].finished_at)}~{page[-1].id}" if len(rows) > limit else None
+    following = _cursor_after(page[-1]) if len(rows) > limit else None
     return ExecutionPage(executions=tuple(page), next=following)
 
 
 def job_executions(connection: Connection, job_id: str) -> list[Execution]:
     """See ``History.job_executions``."""
     return [_execution(row) for row in connection.execute(_with_columns(statement("executions_of_job")), {"job_id": job_id}).fetchall()]
+
+
+def ends(connection: Connection, wanted: EndFilter, *, cursor: str | None, limit: int) -> ExecutionPage:
+    """See ``History.ends``."""
+    after_at, after_id = (None, None) if cursor is None else _cursor(cursor)
+    conditions = _names(wanted) | {"finished_until": wanted.until, "after_execution": after_id}
+    bound = conditions | {
+        "after_at": after_at,
+        "after_id": after_id,
+        "states": [state.value for state in wanted.execution_states],
+        "limit": limit + 1,
+        "offset": 0,
+    }
+    text = filtered("executions_list_by_state", conditions).replace("/*columns*/", f"/*columns*/, {statement('executions_is_last')}")
+    rows = connection.execute(_with_columns(text), bound, prepare=False).fetchall()
+    found = [(_execution(row[:-1]), row[-1]) for row in rows[:limit]]
+    following = _cursor_after(found[-1][0]) if len(rows) > limit else None
+    return ExecutionPage(executions=tuple(one for one, is_last in found if is_last and wanted.takes(one)), next=following)
+
+
+def have_ended(connection: Connection, jobs: Sequence[tuple[str, datetime]], wanted: EndFilter) -> list[bool]:
+    """See ``History.have_ended``."""
+    if not jobs:
+        return []
+    since = [since for _, since in jobs]
+    bound = {"job_ids": [job_id for job_id, _ in jobs], "since": since, "earliest": min(since), "finished_until": wanted.until}
+    rows = connection.execute(_with_columns(statement("executions_last_of_jobs")), bound, prepare=False).fetchall()
+    ended = {number for *row, number in rows if wanted.takes(_execution(tuple(row)))}
+    return [number in ended for number in range(1, len(jobs) + 1)]
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
@@ -96,6 +118,18 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
 
 def _with_columns(text: str) -> str:
     return text.replace("/*columns*/", statement("executions_columns"))
+
+
+def _names(wanted: ExecutionFilter | EndFilter) -> dict[str, Any]:
+    return {
+        "execution_type": indexed(wanted.type),
+        "execution_queue": None if wanted.type else indexed(wanted.queue),
+        "execution_queue_of_type": indexed(wanted.queue) if wanted.type else None,
+    }
+
+
+def _cursor_after(execution: Execution) -> str:
+    return f"{cursor_instant(execution.finished_at)}~{execution.id}"
 
 
 def _cursor(cursor: str) -> tuple[datetime, str]:

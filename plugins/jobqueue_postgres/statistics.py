@@ -1,4 +1,4 @@
-"""What executions add up to, from rollups of minutes, hours and quarters of a day."""
+"""What executions add up to, from rollups of minutes, hours, quarters of a day, and all time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.histogram import Histogram
-from jobqueue_core.storage import ExecutionStatistics, TypeStatistics
+from jobqueue_core.storage import ExecutionStatistics, ExecutionTotals, TypeStatistics, TypeTotals
 
 from .statements import statement
 from .texts import unescaped
@@ -16,13 +16,13 @@ from .texts import unescaped
 if TYPE_CHECKING:
     from .connections import Connection
 
-__all__ = ["forget", "statistics"]
+__all__ = ["forget", "statistics", "totals"]
 
 _STATES: Final = tuple(state.value for state in ExecutionState)
 """In the order of the columns."""
 _MINUTE: Final = timedelta(minutes=1)
 _SPANS: Final = (1, 60, 360)
-"""How many minutes the rollups are of; executions_add.sql writes them."""
+"""How many minutes the rollups are of that are forgotten in time; executions_add.sql writes them, and those of span 0: of all time."""
 _ORIGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """From where they are counted."""
 
@@ -43,6 +43,16 @@ def statistics(connection: Connection, *, since: datetime, until: datetime) -> E
             totals[state] += count
         merged.merge([histogram])
     return ExecutionStatistics(overall=_figures(totals, merged), by_type=by_type)
+
+
+def totals(connection: Connection, limit: int) -> ExecutionTotals:
+    """See ``History.totals``."""
+    rows = connection.execute(statement("rollups_largest"), {"limit": limit}).fetchall()
+    by_type = {}
+    for job_type, *counts, duration_ms, buckets, sizes, _ in rows:
+        histogram = Histogram(dict(zip(buckets or (), sizes or (), strict=True)), total_ms=duration_ms)
+        by_type[unescaped(job_type)] = TypeTotals(counts=dict(zip(ExecutionState, counts, strict=True)), durations=histogram)
+    return ExecutionTotals(types=rows[0][-1] if rows else 0, by_type=by_type)
 
 
 def _range(since: datetime, until: datetime) -> dict[str, datetime]:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         DeadLetterFilter,
         DeadLetterGroup,
         DeadLetterPage,
+        EndFilter,
         ExecutionFilter,
         ExecutionPage,
         ExecutionStatistics,
+        ExecutionTotals,
         RecordPolicy,
         Schedule,
         Tick,
@@ -88,10 +90,25 @@ class PostgresStorage:
         with self.connections.transaction() as connection:
             return history.job_executions(connection, job_id)
 
+    def ends(self, wanted: EndFilter, *, cursor: str | None, limit: int) -> ExecutionPage:
+        """See ``History``."""
+        with self.connections.transaction() as connection:
+            return history.ends(connection, wanted, cursor=cursor, limit=limit)
+
+    def have_ended(self, jobs: Sequence[tuple[str, datetime]], wanted: EndFilter) -> list[bool]:
+        """See ``History``."""
+        with self.connections.transaction() as connection:
+            return history.have_ended(connection, jobs, wanted)
+
     def statistics(self, *, since: datetime, until: datetime) -> ExecutionStatistics:
         """See ``History``."""
         with self.connections.transaction() as connection:
             return rollups.statistics(connection, since=since, until=until)
+
+    def totals(self, limit: int) -> ExecutionTotals:
+        """See ``History``."""
+        with self.connections.transaction() as connection:
+            return rollups.totals(connection, limit)
 
     def prune_executions(self, before: datetime, limit: int) -> int:
         """See ``History``."""

@@ -14,14 +14,23 @@ from jobqueue_core.attempt import Execution, ExecutionState
 from jobqueue_core.broker import split_cursor
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.histogram import Histogram
-from jobqueue_core.storage import ExecutionFilter, ExecutionPage, ExecutionStatistics, RecordPolicy, TypeStatistics
+from jobqueue_core.storage import (
+    EndFilter,
+    ExecutionFilter,
+    ExecutionPage,
+    ExecutionStatistics,
+    ExecutionTotals,
+    RecordPolicy,
+    TypeStatistics,
+    TypeTotals,
+)
 
 from .filters import filtered
 from .records import as_json
 from .statements import statement
 from .times import duration_us, to_us
 
-__all__ = ["executions", "job_executions", "prune", "record", "statistics"]
+__all__ = ["ends", "executions", "have_ended", "job_executions", "prune", "record", "statistics", "totals"]
 
 _STATES: Final = tuple(state.value for state in ExecutionState)
 _TIMED: Final = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.DEAD})
@@ -30,6 +39,8 @@ _COUNTED_KEPT: Final = timedelta(days=1)
 _COUNTED_LATEST: Final = 100_000
 _FORGET_STEP: Final = 10_000
 _MINUTE_US: Final = 60_000_000
+_ALL_TIME: Final = 1 << 40
+"""The minute under which everything is counted once more, for good: so late that neither a time range nor what is pruned reaches it."""
 
 _encoder = msgspec.msgpack.Encoder()
 _execution = msgspec.msgpack.Decoder(Execution)
@@ -83,20 +94,18 @@ def _row(execution: Execution) -> dict[str, Any]:
 
 
 def _roll_up(connection: sqlite3.Connection, new: Sequence[Execution]) -> None:
-    groups: defaultdict[tuple[int, str], list[Execution]] = defaultdict(list)
+    added: defaultdict[tuple[int, str], _Sum] = defaultdict(_Sum)
     for one in new:
-        groups[to_us(one.finished_at) // _MINUTE_US, one.type].append(one)
-    for (minute, job_type), group in groups.items():
+        added[to_us(one.finished_at) // _MINUTE_US, one.type].count(one)
+    for (_, job_type), part in list(added.items()):
+        added[_ALL_TIME, job_type].add(part.counts, part.histogram)
+    for (minute, job_type), part in added.items():
         key = {"minute": minute, "type": job_type}
         known = connection.execute(statement("rollups_get"), key).fetchone()
         histogram = Histogram(None if known is None else _buckets.decode(known[0]))
-        counts = dict.fromkeys(_STATES, 0)
-        for one in group:
-            counts[one.state.value] += 1
-            if one.state in _TIMED:
-                histogram.add(one.duration_ms)
-        # A histogram made of stored buckets starts its sum at zero: what it has now is what this group adds.
-        row = key | counts | {"duration_ms": histogram.total_ms, "histogram": _encoder.encode(histogram.buckets)}
+        # Made of stored buckets its sum starts at zero: afterwards it is what this part adds.
+        histogram.merge([part.histogram])
+        row = key | part.counts | {"duration_ms": histogram.total_ms, "histogram": _encoder.encode(histogram.buckets)}
         connection.execute(statement("rollups_add"), row)
 
 
@@ -130,12 +139,50 @@ def job_executions(connection: sqlite3.Connection, job_id: str) -> list[Executio
     return [_execution.decode(row[0]) for row in connection.execute(statement("executions_of_job"), {"job_id": job_id}).fetchall()]
 
 
+def ends(connection: sqlite3.Connection, wanted: EndFilter, *, cursor: str | None, limit: int) -> ExecutionPage:
+    """See ``History.ends``."""
+    until_us = to_us(wanted.until)
+    # One bound, not two: SQLite would begin at the one and walk to the other.
+    after_us, after_id = (until_us, "") if cursor is None else min((until_us, ""), _cursor(cursor))
+    conditions = {"type": wanted.type, "queue": wanted.queue, "after_execution": after_id}
+    bound = conditions | {"after_us": after_us, "after_id": after_id, "finished_until_us": until_us, "limit": limit + 1}
+    text = filtered("executions_ends", conditions)
+    found = []
+    for state in wanted.execution_states:
+        along = text.replace("/*index*/", f"INDEXED BY {_index(state, wanted)}")
+        found += connection.execute(along, bound | {"state": state.value}).fetchall()
+    rows = sorted(found, key=lambda row: (row[0], row[1]), reverse=True)[: limit + 1]
+    page = rows[:limit]
+    following = f"{page[-1][0]}~{page[-1][1]}" if len(rows) > limit else None
+    last_ones = (_execution.decode(record) for _, _, record, is_last in page if is_last)
+    return ExecutionPage(executions=tuple(one for one in last_ones if wanted.takes(one)), next=following)
+
+
+def _index(state: ExecutionState, wanted: EndFilter) -> str:
+    # Most runs complete, and few end a job in another way: so few rows are passed over.
+    if state is not ExecutionState.COMPLETED or (wanted.type is None and wanted.queue is None):
+        return "executions_state"
+    return "executions_queue" if wanted.type is None else "executions_type"
+
+
+def have_ended(connection: sqlite3.Connection, jobs: Sequence[tuple[str, datetime]], wanted: EndFilter) -> list[bool]:
+    """See ``History.have_ended``."""
+    bound = {"jobs": as_json([job_id, to_us(since)] for job_id, since in jobs), "finished_until_us": to_us(wanted.until)}
+    rows = connection.execute(statement("executions_last_of_jobs"), bound).fetchall()
+    return [record is not None and wanted.takes(_execution.decode(record)) for (record,) in rows]
+
+
 class _Sum:
-    """Rollups added together."""
+    """Executions and rollups added together."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(_STATES, 0)
         self.histogram = Histogram()
+
+    def count(self, execution: Execution) -> None:
+        self.counts[execution.state.value] += 1
+        if execution.state in _TIMED:
+            self.histogram.add(execution.duration_ms)
 
     def add(self, counts: Mapping[str, int], histogram: Histogram) -> None:
         for state, count in counts.items():
@@ -164,6 +211,16 @@ def statistics(connection: sqlite3.Connection, *, since: datetime, until: dateti
         overall.add(by_state, histogram)
         by_type[job_type].add(by_state, histogram)
     return ExecutionStatistics(overall=overall.statistics(), by_type={name: by_type[name].statistics() for name in sorted(by_type)})
+
+
+def totals(connection: sqlite3.Connection, limit: int) -> ExecutionTotals:
+    """See ``History.totals``."""
+    rows = connection.execute(statement("rollups_largest"), {"minute": _ALL_TIME, "limit": limit}).fetchall()
+    by_type = {}
+    for job_type, *counts, duration_ms, buckets, _ in rows:
+        histogram = Histogram(_buckets.decode(buckets), total_ms=duration_ms)
+        by_type[job_type] = TypeTotals(counts=dict(zip(ExecutionState, counts, strict=True)), durations=histogram)
+    return ExecutionTotals(types=rows[0][-1] if rows else 0, by_type=by_type)
 
 
 def prune(connection: sqlite3.Connection, before: datetime, limit: int) -> int:

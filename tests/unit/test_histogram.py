@@ -67,3 +67,9 @@ def test_it_can_be_stored_by_its_buckets_and_total() -> None:
     assert (copy.count, copy.mean_ms, copy.percentile(0.5)) == (3, original.mean_ms, original.percentile(0.5))
     copy.add(5.0)
     assert original.count == 3, "the copy has buckets of its own"
+
+
+@given(st.lists(st.one_of(st.just(0.0), durations), max_size=50), st.lists(durations, max_size=10).map(sorted))
+def test_what_took_no_longer_is_counted_right_but_for_five_percent_round_the_bound(values: list[float], bounds: list[float]) -> None:
+    for bound, found in zip(bounds, counted(values).up_to(bounds), strict=True):
+        assert sum(value <= bound / 1.055 for value in values) <= found <= sum(value <= bound * 1.055 for value in values)

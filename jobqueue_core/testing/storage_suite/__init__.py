@@ -12,12 +12,24 @@ from __future__ import annotations
 
 from jobqueue_core.testing.storage_suite.arrangement import OpenStorage, StorageArrangement
 from jobqueue_core.testing.storage_suite.dead_letters import DeadLetterContract
+from jobqueue_core.testing.storage_suite.ends import EndContract
 from jobqueue_core.testing.storage_suite.history import HistoryContract
 from jobqueue_core.testing.storage_suite.schedules import ScheduleContract
 from jobqueue_core.testing.storage_suite.statistics import StatisticsContract
+from jobqueue_core.testing.storage_suite.totals import TotalsContract
 
-__all__ = ["DeadLetterContract", "HistoryContract", "OpenStorage", "ScheduleContract", "StatisticsContract", "StorageArrangement", "StorageSuite"]
+__all__ = [
+    "DeadLetterContract",
+    "EndContract",
+    "HistoryContract",
+    "OpenStorage",
+    "ScheduleContract",
+    "StatisticsContract",
+    "StorageArrangement",
+    "StorageSuite",
+    "TotalsContract",
+]
 
 
-class StorageSuite(HistoryContract, StatisticsContract, DeadLetterContract, ScheduleContract):
+class StorageSuite(HistoryContract, EndContract, StatisticsContract, TotalsContract, DeadLetterContract, ScheduleContract):
     """All that a storage must do. Override ``open_storage``."""
