@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from . import drain, enqueue, middleware, pickup, queries, record, schedules, worker
+from . import api, drain, enqueue, middleware, pickup, queries, record, schedules, worker
 from .options import Load, Options
 from .servers import describe, server
 from .tables import Results, show
@@ -22,7 +22,7 @@ _BENCHMARKS = ("middleware", "worker", "drain", "enqueue", "pickup")
 _ALONE = {"middleware": middleware.run, "worker": worker.run}
 """What needs no server."""
 _ON_A_DATABASE = {"record": record.run, "queries": queries.run}
-_WHICH = "middleware, worker, drain, enqueue, pickup (none named: these); schedules; record and queries, with --database"
+_WHICH = "middleware, worker, drain, enqueue, pickup (none named: these); api, with wrk on the PATH; schedules; record and queries, with --database"
 _LOADS = "async:10,async:100,thread:10,sleep:200,async+busy:10"
 
 
@@ -59,14 +59,14 @@ def _run(name: str, options: Options, url: str, database: str | None) -> Results
         return _ALONE[name](options)
     if name == "schedules":
         return schedules.run(options, url, database)
-    runs: dict[str, Callable[[Options, str], Results]] = {"drain": drain.run, "enqueue": enqueue.run, "pickup": pickup.run}
+    runs: dict[str, Callable[[Options, str], Results]] = {"drain": drain.run, "enqueue": enqueue.run, "pickup": pickup.run, "api": api.run}
     return runs[name](options, url)
 
 
 def _machine(url: str) -> dict[str, str]:
     server = {"server": describe(url)} if url else {}
     found = {**server, "python": platform.python_version(), "cores": str(os.cpu_count()), "system": platform.platform(terse=True)}
-    for package in ("redis", "hiredis", "psycopg", "msgspec", "attrs"):
+    for package in ("redis", "hiredis", "psycopg", "msgspec", "attrs", "falcon", "gunicorn"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -80,7 +80,7 @@ def _loads(text: str) -> tuple[Load, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure jobqueue on this machine. Takes some minutes.")
-    parser.add_argument("benchmarks", nargs="*", choices=[[], *_BENCHMARKS, "schedules", *_ON_A_DATABASE], metavar="BENCHMARK", help=_WHICH)
+    parser.add_argument("benchmarks", nargs="*", choices=[[], *_BENCHMARKS, "api", "schedules", *_ON_A_DATABASE], metavar="BENCHMARK", help=_WHICH)
     parser.add_argument("--broker", choices=("redis", "sqlite"), default="redis", help="which to start where --url gives none (default: redis)")
     parser.add_argument("--url", help="a server to use instead; only keys of a namespace of its own are written, and removed")
     parser.add_argument("--database", help="a PostgreSQL server, for record, queries and schedules")

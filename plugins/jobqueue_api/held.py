@@ -1,0 +1,56 @@
+"""Threads that are held: by event streams, and by requests that wait for a job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .problems import Refusal
+
+__all__ = ["Held"]
+
+
+class Held:
+    """A budget, so that those who wait leave threads for everybody else.
+
+    Args:
+        limit: How many threads may be held at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def take(self, status: int, code: str, what: str) -> None:
+        """Hold one more, until :meth:`give_back`.
+
+        Args:
+            status: Answered when the budget is used up.
+            code: Likewise.
+            what: What would have held it, in the plural, for the message.
+
+        Raises:
+            Refusal: The budget is used up.
+        """
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+        message = f"this process holds {self._limit} streams and waits already, half of [api] threads: no more {what} now"
+        raise Refusal(status, code, message, headers={"Retry-After": "1"})
+
+    def give_back(self) -> None:
+        """Hold one less."""
+        with self._lock:
+            self._free += 1
+
+    @contextmanager
+    def held(self, status: int, code: str, what: str) -> Iterator[None]:
+        """Hold one while in the block. Arguments and errors as :meth:`take`."""
+        self.take(status, code, what)
+        try:
+            yield
+        finally:
+            self.give_back()
