@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobqueue_core.attempt import DeadLetterState, ExecutionState
-from jobqueue_core.storage import DeadLetterFilter, ExecutionFilter
+from jobqueue_core.job import JobState
+from jobqueue_core.storage import DeadLetterFilter, EndFilter, ExecutionFilter
 
 from .database import filled, own_schema
 from .tables import Results
@@ -50,6 +51,12 @@ def _queries(storage: PostgresStorage) -> Iterator[tuple[str, Query]]:
     yield "statistics of 24 hours", lambda: storage.statistics(since=now - timedelta(days=1), until=now + timedelta(minutes=1))
     yield "statistics of 29 days", lambda: storage.statistics(since=now - timedelta(days=29), until=now)
     yield "totals of 1,000 types", lambda: storage.totals(1_000)
+    recent = storage.executions(ExecutionFilter(), cursor=None, offset=0, limit=500).executions
+    ends = [(one.job_id, one.finished_at) for one in recent]
+    yield "ends of jobs", lambda: storage.ends(EndFilter(until=now), cursor=None, limit=50)
+    yield "ends of jobs: dead", lambda: storage.ends(EndFilter(until=now, state=JobState.DEAD), cursor=None, limit=50)
+    yield "ends of jobs: deep, 500", lambda: storage.ends(EndFilter(until=now), cursor=_cursor(now, first.id), limit=500)
+    yield "have 500 jobs ended", lambda: storage.have_ended(ends, EndFilter(until=now))
     yield from _lists("executions", lambda **how: _executions(storage, **how), _EXECUTION_FILTERS, deep=_cursor(now, first.id))
     narrow = {**_LETTER_FILTERS, "fingerprint": {"fingerprint": letters[0].fingerprint}, "to now": {"died_before": now}}
     yield from _lists("dead letters", lambda **how: _dead_letters(storage, **how), narrow, deep=f"{_cursor(now, letters[0].job.id)}~1")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from jobqueue_core.client import JobQueue
-from jobqueue_core.errors import HandlerError, JobQueueError, PluginError
+from jobqueue_core.errors import BrokerUnavailable, HandlerError, JobQueueError, PluginError, StorageUnavailable
 from jobqueue_core.handlers import Registry, unrunnable
 from jobqueue_core.observers import Observers
 from jobqueue_core.plugins import Plugins
@@ -17,7 +19,7 @@ from jobqueue_core.settings import Settings, load_settings
 from jobqueue_core.timetable import Timetables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from jobqueue_core.broker import Broker
@@ -42,8 +44,8 @@ class App:
         self.process: Supervision | None = None
         """What a supervisor wants of the service in this process; None where there is none."""
         # Apart, so that one is not waited for while the other does not answer.
-        self._broker_lock = threading.RLock()
-        self._storage_lock = threading.RLock()
+        self._opening_broker = _Opening()
+        self._opening_storage = _Opening()
         self._broker: Broker | None = None
         self._storage: Storage | None = None
         self._reread: Callable[[], App] | None = None
@@ -82,7 +84,7 @@ class App:
             PluginError: It is broken, or lacks its driver.
             BrokerError: It cannot be reached.
         """
-        with self._broker_lock:
+        with self._opening_broker.attempt():
             if self._broker is None:
                 name = self.settings.broker.plugin
                 self._broker = self.plugins.broker(name).open(self.settings)
@@ -96,7 +98,7 @@ class App:
             PluginError: It is broken, or lacks its driver.
             StorageError: It cannot be reached.
         """
-        with self._storage_lock:
+        with self._opening_storage.attempt():
             if self._storage is None:
                 name = self.settings.storage.plugin
                 self._storage = self.plugins.storage(name).open(self.settings)
@@ -105,9 +107,13 @@ class App:
     @cached_property
     def queue(self) -> JobQueue:
         """The client on broker and storage."""
+        return self.queue_on(self.broker, self.storage)
+
+    def queue_on(self, broker: Broker, storage: Storage) -> JobQueue:
+        """A client on another broker and storage, or on ours with something around them; all else is as this app has it."""
         return JobQueue(
-            self.broker,
-            self.storage,
+            broker,
+            storage,
             registry=lambda: self.registry,
             observers=self.observers,
             max_payload=self.settings.job.max_payload,
@@ -154,7 +160,7 @@ class App:
 
     def close(self) -> None:
         """Close what was opened."""
-        with self._broker_lock, self._storage_lock:
+        with self._opening_broker.lock, self._opening_storage.lock:
             if "queue" in self.__dict__:
                 self.queue.close()
                 return
@@ -168,6 +174,28 @@ class App:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+class _Opening:
+    """One part being opened, by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._failure: BrokerUnavailable | StorageUnavailable | None = None
+        self._failed_at = 0.0
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Open it in the block. Who has waited while somebody else failed to fails likewise: an attempt may take seconds."""
+        asked_at = time.monotonic()
+        with self.lock:
+            if self._failure is not None and self._failed_at >= asked_at:
+                raise type(self._failure)(str(self._failure)) from self._failure
+            try:
+                yield
+            except (BrokerUnavailable, StorageUnavailable) as error:
+                self._failure, self._failed_at = error, time.monotonic()
+                raise
 
 
 def installed_middleware(settings: Settings) -> list[Middleware]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jobqueue_core.scheduling.operations import ScheduleOperations
     from jobqueue_core.storage import Storage
 
-__all__ = ["JobQueue", "accepted"]
+__all__ = ["JobQueue", "accepted", "not_sent"]
 
 _log = logging.getLogger("jobqueue.client")
 _MAX_BATCH: Final = 500
@@ -188,14 +188,25 @@ class JobQueue:
         Raises:
             InvalidJob: One is wrong (``jobs[3].queue``); nothing was sent.
         """
-        built = [self._from_mapping(index, one) for index, one in enumerate(jobs)]
+        answers, _failure = self.send_many(self.build_many(jobs))
+        return answers
+
+    def build_many(self, jobs: Iterable[Mapping[str, Any]]) -> list[NewJob]:
+        """Check the jobs of an :meth:`enqueue_many` without sending them. Raises as that does."""
+        return [self._from_mapping(index, one) for index, one in enumerate(jobs)]
+
+    def send_many(self, jobs: Sequence[NewJob]) -> tuple[list[Enqueued], BrokerUnavailable | QueueFull | None]:
+        """Enqueue jobs that :meth:`build_many` has made, in steps.
+
+        Returns:
+            What became of each, and what the last step failed with that did.
+        """
         answers: list[Enqueued] = []
         began = time.monotonic()
         failure: BrokerUnavailable | QueueFull | None = None
-        for step in _steps(built):
+        for step in _steps(jobs):
             if failure is not None and time.monotonic() - began > _ENOUGH:
-                problem = f"not sent after {type(failure).__name__}: {failure}"
-                answers += [Enqueued(status="refused", job_id=job.id, problem=f"{problem} (id {job.id})") for job in step]
+                answers += [not_sent(job, failure) for job in step]
                 continue
             try:
                 answers += self._send(step)
@@ -204,7 +215,7 @@ class JobQueue:
                 status: Literal["unknown", "refused"] = "unknown" if getattr(error, "maybe_accepted", False) else "refused"
                 problem = f"{type(error).__name__}: {error}"
                 answers += [Enqueued(status=status, job_id=job.id, problem=f"{problem} (id {job.id})") for job in step]
-        return answers
+        return answers, failure
 
     def _from_mapping(self, index: int, given: Mapping[str, Any]) -> NewJob:
         at = f"jobs[{index}]"
@@ -398,6 +409,12 @@ def accepted(answer: Enqueued) -> Job:
         problem = answer.problem or "refused"
         raise Conflict(messages.get(problem, problem), code=problem)
     return answer.job
+
+
+def not_sent(job: NewJob, failure: Exception) -> Enqueued:
+    """What is answered for a job that was not sent, because one before it has failed with *failure*."""
+    problem = f"not sent after {type(failure).__name__}: {failure} (id {job.id})"
+    return Enqueued(status="refused", job_id=job.id, problem=problem)
 
 
 def _steps(jobs: Iterable[NewJob]) -> Iterable[list[NewJob]]:

@@ -10,7 +10,7 @@ import attrs
 from msgspec.structs import replace
 
 from jobqueue_core.attempt import DeadLetter, DeadLetterState, Execution, LogLine
-from jobqueue_core.client import accepted
+from jobqueue_core.client import accepted, not_sent
 from jobqueue_core.errors import BrokerUnavailable, Conflict, InvalidJob, JobNotFound
 from jobqueue_core.job import DeadReason, Job, check_job_id, check_queue
 from jobqueue_core.joblists import archived, list_jobs
@@ -111,8 +111,29 @@ class Operations:
         return answer
 
     def create_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> list[Enqueued]:
-        """Enqueue many jobs. Answers and raises as ``JobQueue.enqueue_many``."""
-        return self._queue.enqueue_many(jobs)
+        """Enqueue many jobs, and answer for each of them.
+
+        Where they have idempotency keys, that of the first stands for all: with another body under it nothing is sent.
+
+        Raises:
+            InvalidJob: One is wrong (``jobs[3].queue``); nothing was sent.
+            Conflict: The idempotency key was used with another body.
+            BrokerUnavailable, QueueFull: None was accepted, for certain.
+        """
+        built = self._queue.build_many(jobs)
+        first = 1 if built and built[0].idempotency is not None else 0
+        answers, failure = self._queue.send_many(built[:first])
+        for answer in answers:
+            if answer.problem == "idempotency_conflict":
+                accepted(answer)
+        if failure is None:
+            others, failure = self._queue.send_many(built[first:])
+            answers += others
+        else:
+            answers += [not_sent(job, failure) for job in built[first:]]
+        if failure is not None and all(answer.status == "refused" for answer in answers):
+            raise failure
+        return answers
 
     def find_job(self, job_id: str) -> Job | None:
         """The job as the broker has it, else as history remembers it (``archived``), else None."""

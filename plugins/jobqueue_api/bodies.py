@@ -209,4 +209,4 @@ def duration_of(written: Any) -> Any:
     try:
         return timedelta(seconds=written)
     except OverflowError:
-        return f"{written:g}s"
+        return "a number of seconds beyond all bounds"

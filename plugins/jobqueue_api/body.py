@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from gunicorn.http.errors import ParseException
 
 from jobqueue_core.durations import format_size
 from jobqueue_core.errors import InvalidJob
@@ -43,7 +44,7 @@ def read_body(req: falcon.Request, kind: Any, *, limit: int) -> tuple[Any, bytes
     if data:
         _check_type(req)
     try:
-        return _decoder(kind).decode(data or b"null"), data
+        value = _decoder(kind).decode(data or b"null")
     except msgspec.ValidationError as error:
         if not data:
             raise Refusal(400, "body_missing", f"this operation needs a body of {JSON}") from error
@@ -51,6 +52,9 @@ def read_body(req: falcon.Request, kind: Any, *, limit: int) -> tuple[Any, bytes
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Refusal(400, "bad_json", f"the body is not JSON: {why}") from error
+    if value is None and data:
+        raise InvalidJob("body", "must be an object, or not be there at all")
+    return value, data
 
 
 def refuse_body(req: falcon.Request) -> None:
@@ -69,8 +73,11 @@ def _read(req: falcon.Request, limit: int) -> bytes:
         return b""
     if length is not None and length > limit:
         raise _too_large(limit)
-    # Of a chunked body nobody says how long it is; the server ends it.
-    data: bytes = req.stream.read(limit + 1 if length is None else length)
+    try:
+        # Of a chunked body nobody says how long it is; the server ends it.
+        data: bytes = req.stream.read(limit + 1 if length is None else length)
+    except (OSError, ParseException) as error:
+        raise Refusal(400, "body_unreadable", f"the body cannot be read: {error}") from error
     if len(data) > limit:
         raise _too_large(limit)
     if length is not None and len(data) < length:

@@ -25,7 +25,8 @@ __all__ = ["Gate"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:/+=@-]{1,128}", re.ASCII)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_CHALLENGE: Final = 'Bearer realm="jobqueue", Basic realm="jobqueue: any name, and the key as password"'
+_CHALLENGE: Final = 'Bearer realm="jobqueue"'
+_BROWSERS_CHALLENGE: Final = 'Basic realm="jobqueue: any name, and the key as password", charset="UTF-8"'
 
 
 class Gate:
@@ -85,14 +86,14 @@ class Gate:
     def _holder(self, req: falcon.Request) -> Principal:
         if not self._keys:
             return ANONYMOUS
-        if req.method not in _SAFE and (req.auth or "").lower().startswith("basic "):
-            # No 401: to a browser that would mean that its password is wrong, and it would forget it.
-            raise Refusal(403, "forbidden", "by Basic one can only read: send the key as Authorization: Bearer KEY")
         secret = _secret(req)
         found = None if secret is None else self._keys.holder(secret)
         if found is None:
             problem = "this needs a key: send it as Authorization: Bearer KEY" if secret is None else "nobody has this key"
-            raise Refusal(401, "unauthorized", problem, headers={"WWW-Authenticate": _CHALLENGE})
+            raise Refusal(401, "unauthorized", problem, headers={"WWW-Authenticate": _challenge(req)})
+        if req.method not in _SAFE and (req.auth or "").lower().startswith("basic "):
+            # Browsers send such a password by themselves, also when a page of another site makes them.
+            raise Refusal(403, "forbidden", "by Basic one can only read: send the key as Authorization: Bearer KEY")
         return found
 
     def _check_origin(self, req: falcon.Request, origin: Origin) -> None:
@@ -113,11 +114,17 @@ class Gate:
         self._access_log.add(_facts(req, resp))
 
 
-def _secret(req: falcon.Request) -> str | None:
-    """The key that a request brings: by ``Bearer``; or as the password of ``Basic``, with which a browser can read.
+def _challenge(req: falcon.Request) -> str:
+    """How to bring a key: a browser that opens a page is asked to ask for it. It knows no Bearer, and reads only the first challenge of a header.
 
-    Only read: a browser sends such a password by itself, also when a page of another site asks for it.
+    What its pages send is not: it would ask again and again for what does not help, as Basic can only read.
     """
+    opens_page = req.method == "GET" and "text/html" in (req.get_header("Accept") or "")
+    return _BROWSERS_CHALLENGE if opens_page else _CHALLENGE
+
+
+def _secret(req: falcon.Request) -> str | None:
+    """The key that a request brings: by ``Bearer``; or as the password of ``Basic``, with which a browser can read."""
     scheme, _, value = (req.auth or "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip() or None

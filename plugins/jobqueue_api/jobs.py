@@ -101,13 +101,13 @@ class JobBatches:
         role="write",
         body=JobBatch,
         answers={200: list[EnqueuedObject]},
-        problems=(400, 413, 415),
+        problems=(400, 409, 413, 415),
         headers=(IDEMPOTENCY,),
     )
     def on_post(self, call: Call[None, JobBatch]) -> Answer:
         """Enqueue up to 1,000 jobs. All are checked before anything is sent; then each has an answer of its own, in order.
 
-        An `Idempotency-Key` holds for each job under its number, so that a repeated batch makes no second jobs.
+        With an `Idempotency-Key` a repeated batch makes no second jobs; another batch under it is a conflict.
         """
         whole = idempotency_of(call)
         jobs = [one.as_mapping(_numbered(whole, index)) for index, one in enumerate(call.body.jobs)]

@@ -20,7 +20,7 @@ def jobqueue_commands() -> list[CommandPlugin]:
     return [
         CommandPlugin(name="enqueue", help="Enqueue one job.", target="jobqueue_cli.enqueue:enqueue"),
         CommandPlugin(name="job", help="Show, cancel or wait for one job, or read its log.", target="jobqueue_cli.jobs:job"),
-        CommandPlugin(name="jobs", help="List jobs, newest first.", target="jobqueue_cli.jobs:jobs"),
+        CommandPlugin(name="jobs", help="List jobs: live ones newest first, then those that finished last.", target="jobqueue_cli.jobs:jobs"),
         CommandPlugin(name="queue", help="Pause, resume or purge a queue.", target="jobqueue_cli.queues:queue"),
         CommandPlugin(name="queues", help="List the queues in numbers.", target="jobqueue_cli.queues:queues"),
         CommandPlugin(name="dlq", help="List, retry or delete dead letters.", target="jobqueue_cli.dead_letters:dlq"),

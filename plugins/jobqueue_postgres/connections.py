@@ -37,8 +37,8 @@ _PATIENCE: Final = 5.0
 """Seconds to wait for a connection of the pool, or for a new one."""
 _IDLE: Final = 300.0
 """Seconds after which a connection that nobody needed is closed."""
-_MARGIN: Final = 2.0
-"""Seconds on top of the statement timeout: by then a server that lives has said that it gives up."""
+_MARGIN: Final = 1.0
+"""Seconds on top of the statement timeout: by then a server that lives has said that it gives up. With the usual timeout five in all."""
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -72,7 +72,7 @@ class Connections:
         timeout: How long a statement may take.
     """
 
-    def __init__(self, url: str, *, namespace: str = "", pooled: bool = False, timeout: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(self, url: str, *, namespace: str = "", pooled: bool = False, timeout: timedelta = timedelta(seconds=4)) -> None:
         self.pooled: Final = pooled
         self.where: Final = described(url)
         self._url = url

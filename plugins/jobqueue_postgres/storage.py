@@ -60,7 +60,7 @@ class PostgresStorage:
         namespace: str = "",
         pooled: bool = False,
         retention: timedelta = timedelta(days=30),
-        timeout: timedelta = timedelta(seconds=5),
+        timeout: timedelta = timedelta(seconds=4),
     ) -> None:
         self.connections: Final = Connections(url, namespace=namespace, pooled=pooled, timeout=timeout)
         self._retention = retention

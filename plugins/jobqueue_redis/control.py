@@ -18,6 +18,8 @@ from .values import EPOCH, Known, read_look
 from .withdraw import Withdrawal, bury_entry, bury_member, withdraw
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .link import Link
 
 __all__ = ["cancel", "purge", "set_paused"]
@@ -55,14 +57,18 @@ def cancel(link: Link, job_id: str, *, ttl_ms: int) -> Literal["cancelled", "req
         elif known.job.state.finished:
             return "finished"
         elif known.job.state is not JobState.PROCESSING:
-            event = ("cancelled", _facts(known))
             withdrawal = known, lifecycle.cancel(known.job, EPOCH), None
-            if withdraw(link, link.shard_of(known.job.queue), [withdrawal], ttl_ms=ttl_ms, event=event)[0]:
+            if withdraw(link, link.shard_of(known.job.queue), [withdrawal], ttl_ms=ttl_ms, event=_cancelled)[0]:
                 return "cancelled"
             continue
         if _request(link, known):
             return "requested"
     raise BrokerUnavailable(f"job {job_id} went from hand to hand while it was to be cancelled; try again", maybe_accepted=False)
+
+
+def _cancelled(withdrawals: Sequence[Withdrawal]) -> tuple[str, dict[str, str]]:
+    ((known, _, _),) = withdrawals
+    return "cancelled", _facts(known)
 
 
 def _facts(known: Known) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue_core import lifecycle
 from jobqueue_core.errors import IncompatibleData
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .keys import Shard
     from .link import Link
     from .values import Known
+    from .withdraw import Withdrawal
 
 __all__ = ["prune"]
 
@@ -48,10 +49,16 @@ def _expire(link: Link, shard: Shard, job_ids: Sequence[str], now: datetime, ttl
         for known in _readable(link, job_ids)
         if known.place is not None and known.job.expires_at is not None and known.job.expires_at <= now
     ]
-    done = [known.job.id for (known, _, _), was_done in zip(ends, withdraw(link, shard, ends, ttl_ms=ttl_ms), strict=True) if was_done]
+    answers = withdraw(link, shard, ends, ttl_ms=ttl_ms, event=_settled)
+    done = [known.job.id for (known, _, _), was_done in zip(ends, answers, strict=True) if was_done]
     if others := set(job_ids).difference(done):
         link.call("postpone", shard, *others)
     return len(done)
+
+
+def _settled(withdrawals: Sequence[Withdrawal]) -> tuple[str, dict[str, Any]]:
+    jobs = [job for _, job, _ in withdrawals]
+    return "settled", {"jobs": [{"id": job.id, "type": job.type, "queue": job.queue, "state": job.state.value} for job in jobs]}
 
 
 def _readable(link: Link, job_ids: Sequence[str]) -> list[Known]:

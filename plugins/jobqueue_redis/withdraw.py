@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -32,10 +32,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 Withdrawal = tuple[Known, Job, "DeadLetter | None"]
 """A job as it is known, as it is afterwards (computed as if the time were ``EPOCH``), and the dead letter if it becomes one."""
+Telling = Callable[[Sequence[Withdrawal]], tuple[str, dict[str, Any]]]
 
 
 def withdraw(
-    link: Link, shard: Shard, withdrawals: Sequence[Withdrawal], *, ttl_ms: int, purged: str = "", event: tuple[str, dict[str, str]] | None = None
+    link: Link, shard: Shard, withdrawals: Sequence[Withdrawal], *, ttl_ms: int, purged: str = "", event: Telling | None = None
 ) -> list[bool]:
     """End jobs of one shard, each only if it is still where it is known to be; for each, whether that was so (now, or at an earlier try of the call).
 
@@ -45,12 +46,12 @@ def withdraw(
         withdrawals: What is to become of which job.
         ttl_ms: How long finished jobs are kept.
         purged: The queue that is being purged, which is told as an event.
-        event: What else to tell if any of them is ended: its kind, and facts.
+        event: Makes what else to tell of those that are ended: its kind, and facts. It is given all of them, as many as go into one call; of ``jobs``
+            among the facts those are left out that were not ended.
     """
-    told = b"" if event is None else _encoder.encode(event)
     answers: list[bool] = []
     for some in steps(withdrawals, _MOST_JOBS, size=_size):
-        arguments: list[str | bytes | int] = [ttl_ms, purged, told]
+        arguments: list[str | bytes | int] = [ttl_ms, purged, b"" if event is None else _encoder.encode(event(some))]
         for one in some:
             arguments += _arguments(*one)
         for (known, _, letter), answer in zip(some, link.call("withdraw", shard, *arguments), strict=True):

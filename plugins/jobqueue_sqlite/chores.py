@@ -109,13 +109,18 @@ def prune(ledger: Ledger, limit: int) -> int:
 
 def _expire(ledger: Ledger, limit: int) -> int:
     rows = [JobRow._make(row) for row in ledger.connection.execute(statement("jobs_expired"), {"now_us": ledger.now_us, "limit": limit})]
+    ended = []
     for row in rows:
         try:
             job = job_of(row)
         except ValueError as error:
-            ledger.bury(row.number, row.state, bury(row, ledger.now, error))
+            letter = bury(row, ledger.now, error)
+            ledger.bury(row.number, row.state, letter)
+            ended.append(letter.job)
             continue
-        ledger.place(row.number, row.state, lifecycle.expire(job, ledger.now), held_until_us=row.held_until_us)
+        ended.append(lifecycle.expire(job, ledger.now))
+        ledger.place(row.number, row.state, ended[-1], held_until_us=row.held_until_us)
+    ledger.tell("settled", ended)
     return len(rows)
 
 
@@ -131,6 +136,7 @@ def _crash(ledger: Ledger, rows: Iterable[JobRow], *, started: Collection[str] |
             letter = bury(row, ledger.now, problem)
             ledger.bury(row.number, row.state, letter)
             letters.append(letter)
+            ended.append(letter.job)
             tally["dead"] += 1
             continue
         conclusion = lifecycle.crash(
@@ -145,9 +151,8 @@ def _crash(ledger: Ledger, rows: Iterable[JobRow], *, started: Collection[str] |
         if conclusion.dead_letter is not None:
             letters.append(conclusion.dead_letter)
         tally[_fate(conclusion.job.state)] += 1
-        ended.append({"id": row.id, "type": row.type, "queue": row.queue, "state": conclusion.job.state.value})
-    if ended:
-        ledger.event("reclaimed", jobs=ended)
+        ended.append(conclusion.job)
+    ledger.tell("reclaimed", ended)
     return Reclaimed(requeued=tally["requeued"], dead=tally["dead"], cancelled=tally["cancelled"], dead_letters=tuple(letters))
 
 

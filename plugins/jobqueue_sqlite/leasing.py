@@ -110,19 +110,20 @@ def _take_rows(ledger: Ledger, rows: Sequence[JobRow], room: int, wanted: Taking
     """Lease up to *room* of *rows*; also says whether some were put away instead."""
     leases: list[Lease] = []
     numbers = []
-    unfit = False
+    unfit: list[Job] = []
     for row in rows:
         if len(leases) == room:
             break
         try:
             job = job_of(row)
         except ValueError as error:
-            ledger.bury(row.number, row.state, bury(row, ledger.now, error))
-            unfit = True
+            letter = bury(row, ledger.now, error)
+            ledger.bury(row.number, row.state, letter)
+            unfit.append(letter.job)
             continue
         if row.expires_us is not None and row.expires_us <= ledger.now_us:
-            ledger.place(row.number, row.state, lifecycle.expire(job, ledger.now), held_until_us=row.held_until_us)
-            unfit = True
+            unfit.append(lifecycle.expire(job, ledger.now))
+            ledger.place(row.number, row.state, unfit[-1], held_until_us=row.held_until_us)
             continue
         begun = lifecycle.begin(job, wanted.worker_id, ledger.now)
         ledger.moved(job.queue, job.priority, job.state, begun.state)
@@ -141,7 +142,8 @@ def _take_rows(ledger: Ledger, rows: Sequence[JobRow], room: int, wanted: Taking
                 "started_us": ledger.now_us,
             },
         )
-    return leases, unfit
+    ledger.tell("settled", unfit)
+    return leases, bool(unfit)
 
 
 # Tokens --------------------------------------------------------------------------------------------------------------------------------
@@ -223,8 +225,7 @@ def settle(ledger: Ledger, settlements: Sequence[Settlement]) -> list[bool]:
         held[row.number] = row._replace(lease_no=None, settled_no=token.lease_no)
         ended.append(conclusion.job)
         answers.append(True)
-    if ended and ledger.listening():
-        ledger.event("settled", jobs=[{"id": job.id, "type": job.type, "queue": job.queue, "state": job.state.value} for job in ended])
+    ledger.tell("settled", ended)
     return answers
 
 

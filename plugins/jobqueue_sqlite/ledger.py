@@ -127,6 +127,11 @@ class Ledger:
         if self.listening():
             self._events.append((kind, data))
 
+    def tell(self, kind: str, jobs: Sequence[Job]) -> None:
+        """Add to the event log what has become of *jobs*, if there are any and someone reads it."""
+        if jobs and self.listening():
+            self.event(kind, jobs=[{"id": job.id, "type": job.type, "queue": job.queue, "state": job.state.value} for job in jobs])
+
     def number(self, name: str) -> int:
         """One of the database's numbers."""
         value: int = self.connection.execute(statement("numbers_get"), {"name": name}).fetchone()[0]

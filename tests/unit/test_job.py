@@ -175,7 +175,18 @@ def test_any_uuid_is_an_id_in_its_canonical_form(one: uuid.UUID) -> None:
     assert check_job_id(one) == check_job_id(str(one).upper()) == check_job_id(one.hex) == str(one)
 
 
-@pytest.mark.parametrize("given_id", ["", "x", "1" * 31, "g" * 32, 7, None, b"0" * 32, "0" * 1_000_000])
+NEARLY = [
+    "{01890a5dac96774bbcceb302099a8057}--",
+    "urn:uuid:01890a5dac96774bbcceb30209",
+    "01890a5dac96-774b-bcce-b302099a80-57",
+    "0x890a5dac96774bbcceb302099a8057ab",
+    "01890a5d-ac96-774b-bcce-b302099a8057\n",
+    "\u0660" * 32,
+]
+"""What ``uuid.UUID`` takes, and things like it."""
+
+
+@pytest.mark.parametrize("given_id", ["", "x", "1" * 31, "g" * 32, 7, None, b"0" * 32, "0" * 1_000_000, *NEARLY])
 def test_what_is_no_uuid_is_no_id(given_id: Any) -> None:
     with pytest.raises(InvalidJob) as caught:
         check_job_id(given_id)

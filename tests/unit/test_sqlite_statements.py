@@ -66,6 +66,15 @@ def test_executions_are_listed_along_an_index_whatever_is_wanted(broker: SqliteB
     assert "TEMP B-TREE" not in "".join(steps)
 
 
+@pytest.mark.parametrize("index", ["executions_state", "executions_type", "executions_queue"])
+def test_ends_are_listed_along_the_index_that_is_named_from_where_the_page_begins(broker: SqliteBroker, index: str) -> None:
+    conditions = {"executions_type": {"type": 1}, "executions_queue": {"queue": 1}}.get(index, {}) | {"after_execution": 1}
+    steps = plan(broker, filtered("executions_ends", conditions).replace("/*index*/", f"INDEXED BY {index}"))
+    assert walked(steps) == []
+    assert "(finished_us,id)<(?,?)" in steps[0]
+    assert "TEMP B-TREE" not in "".join(steps)
+
+
 @pytest.mark.parametrize("condition", ["state", "died_before_us", "after_death"])
 def test_dead_letters_are_listed_along_an_index_whatever_is_wanted(broker: SqliteBroker, condition: str) -> None:
     steps = plan(broker, filtered("dead_letters_list", {condition: 1}))

@@ -6,6 +6,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.testing.broker_suite.arrangement import SECOND, BrokerArrangement, OpenBroker
 from jobqueue_core.testing.factories import completed, died, new_jobs
@@ -170,6 +172,20 @@ class EventContract(BrokerArrangement):
         position = self.listen(broker)
         other.pause("letters")
         assert self.tells_of(self.after(broker, position), "letters")
+
+    @pytest.mark.parametrize("by", ["lease", "prune"])
+    def test_a_listener_is_told_of_jobs_that_expire_without_a_run_once(self, broker: Broker, other: Broker, clock: Clock, by: str) -> None:
+        self.needs(clock, 2 * SECOND)
+        position = self.listen(broker)
+        job_ids = [job.id for job in self.put_all(other, new_jobs(3, expires_in=SECOND))]
+        clock.advance(2 * SECOND)
+        if by == "lease":
+            assert self.take(other, 10) == []
+        else:
+            other.prune(100)
+        other.prune(100)
+        told = [(job["id"], job["state"]) for event in self.after(broker, position).events for job in event.data["jobs"]]
+        assert sorted(told) == sorted((job_id, "cancelled") for job_id in job_ids)
 
     def test_events_are_read_in_order_and_a_page_at_a_time(self, broker: Broker) -> None:
         position = self.listen(broker)

@@ -1,6 +1,6 @@
 -- End jobs that nobody has: waiting, scheduled or retrying ones.
 -- use: places, unlock, finish, count, send
--- ARGV: prefix, ttl (ms), queue that is being purged ('': none), event, then for each job
+-- ARGV: prefix, ttl (ms), queue that is being purged ('': none), event (of those of its `jobs` that are ended now), then for each job
 --   place, entry id (in a stream) or member (of a sorted set), when it is due (µs, in a sorted set; '': no matter), id, what becomes of it (d x: dead,
 --   cancelled), extra (for `finish`), rest of the value, dead letter ('': none).
 -- Answer: for each 1 (done, now or by an earlier call with the same arguments), 2 (it was only said to be there, and no more is) or 0 (it is not there
@@ -8,7 +8,7 @@
 local ITEM = 8
 local ttl, purged, event = ARGV[2], ARGV[3], ARGV[4]
 local KINDS = {d = 'dead', x = 'cancelled'}
-local answers, counts = {}, {}
+local answers, counts, refused = {}, {}, {}
 
 -- Takes an entry that nobody holds. One that somebody has deleted is taken by its record, for nothing else tells of the job any more.
 local function take_entry(code, entry, record)
@@ -45,9 +45,13 @@ local function withdraw(i)
   local taken
   if in_zset then taken = take_member(code, at, due, record) else taken = take_entry(code, at, record) end
   if not taken then
+    refused[#refused + 1] = #answers
     return record and string.sub(record, 1, 3) == '\1f' .. what and string.sub(record, -#rest) == rest and 1 or 0
   end
-  if in_zset and is_elsewhere(code, record) then return 2 end
+  if in_zset and is_elsewhere(code, record) then
+    refused[#refused + 1] = #answers
+    return 2
+  end
   redis.call('ZREM', K_EXPIRING, id)
   finish(id, queue, what, rest, extra, ttl)
   if letter ~= '' then send_dead(letter) end
@@ -67,6 +71,6 @@ if purged ~= '' then
   local cancelled = counts[purged] and counts[purged].x or 0
   if cancelled > 0 then send_event(cmsgpack.pack({'purged', {queue = purged, count = cancelled}}), {}) end
 elseif next(counts) then
-  send_event(event, {})
+  send_event(event, refused)
 end
 return answers
