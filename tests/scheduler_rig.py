@@ -134,7 +134,7 @@ class Scheduling:
     def _all_jobs(self) -> Iterator[Job]:
         cursor = None
         while True:
-            page = self.rig.queue.operations.jobs(JobFilter(), cursor=cursor, limit=_PAGE)
+            page = self.rig.queue.broker.jobs(JobFilter(), cursor=cursor, limit=_PAGE)
             yield from page.jobs
             if (cursor := page.next) is None:
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from .circuit import Guarded
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from jobqueue_core.broker import Broker
     from jobqueue_core.storage import Storage
 
-__all__ = ["Backend"]
+__all__ = ["NOBODY", "Backend"]
+
+NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+"""The id of no job: what to ask storage for when only the answer matters."""
 
 
 class Backend:
@@ -25,6 +28,6 @@ class Backend:
     """
 
     def __init__(self, app: App) -> None:
-        broker = cast("Broker", Guarded(lambda: app.broker))
-        storage = cast("Storage", Guarded(lambda: app.storage))
+        broker = cast("Broker", Guarded(lambda: app.broker, lambda broker: broker.now()))
+        storage = cast("Storage", Guarded(lambda: app.storage, lambda storage: storage.dead_letter(NOBODY)))
         self.queue = app.queue_on(broker, storage)

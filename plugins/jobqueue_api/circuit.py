@@ -20,21 +20,30 @@ T = TypeVar("T")
 
 _PAUSE: Final = 1.0
 """Seconds after a failure in which nobody tries again."""
+_IN_A_ROW: Final = 3
+"""Failures, without an answer between them, after which a dependency counts as away: one request may also take too long by itself."""
 _UNGUARDED: Final = frozenset({"close", "events", "interrupt"})
 """What may take long although all is well."""
 
 
 class Circuit:
-    """Whether one dependency answers. After a failure one caller at a time tries it, the others are told what that one was.
+    """Whether one dependency answers.
+
+    After some failures in a row it counts as away: callers are told so, and one of them at a time asks whether it is back.
 
     Args:
+        ping: Asks the dependency something that costs nothing: a request that takes too long by itself can then neither hide that it is back, nor
+            be made again and again to find out.
         monotonic: A clock, in seconds.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ping: Callable[[], object], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ping = ping
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._failures = 0
         self._failure: BrokerUnavailable | StorageUnavailable | None = None
+        """Why it counts as away; None while it does not."""
         self._failed_at = 0.0
         self._is_tried = False
 
@@ -42,35 +51,45 @@ class Circuit:
         """Call *function*, which asks the dependency.
 
         Raises:
-            BrokerUnavailable, StorageUnavailable: It did not answer just now, or a moment ago.
+            BrokerUnavailable, StorageUnavailable: It does not answer, or did not a moment ago.
         """
-        tries = self._failure is not None and self._begin_trying()
+        if self._failure is not None:
+            self._find_out()
         try:
             answer = function(*args, **options)
         except (BrokerUnavailable, StorageUnavailable) as error:
-            self._failure, self._failed_at = error, self._monotonic()
+            self._failed(error)
             raise
         except Exception:
-            self._failure = None
+            self._failures = 0
             raise
-        else:
-            if self._failure is not None:
-                self._failure = None
-            return answer
-        finally:
-            if tries:
-                self._is_tried = False
+        self._failures = 0
+        return answer
 
-    def _begin_trying(self) -> bool:
-        """Whether this caller is the one to try; True unless the dependency has answered meanwhile."""
+    def _failed(self, error: BrokerUnavailable | StorageUnavailable) -> None:
+        with self._lock:
+            self._failures += 1
+            if self._failures >= _IN_A_ROW:
+                self._failure, self._failed_at = error, self._monotonic()
+
+    def _find_out(self) -> None:
+        """Ask whether it is back, unless somebody does so or has done so just now. Raises what it failed with."""
         with self._lock:
             failure = self._failure
             if failure is None:
-                return False
+                return
             if self._is_tried or self._monotonic() - self._failed_at < _PAUSE:
                 raise _again(failure)
             self._is_tried = True
-            return True
+        try:
+            self._ping()
+        except (BrokerUnavailable, StorageUnavailable) as error:
+            self._failure, self._failed_at = error, self._monotonic()
+            raise _again(error) from error
+        else:
+            self._failures, self._failure = 0, None
+        finally:
+            self._is_tried = False
 
 
 def _again(failure: BrokerUnavailable | StorageUnavailable) -> BrokerUnavailable | StorageUnavailable:
@@ -85,11 +104,12 @@ class Guarded:
 
     Args:
         open: Opens it, or gives what is open already.
+        ping: Asks it something that costs nothing.
     """
 
-    def __init__(self, open: Callable[[], Any]) -> None:
+    def __init__(self, open: Callable[[], Any], ping: Callable[[Any], object]) -> None:
         self._open = open
-        self._circuit = Circuit()
+        self._circuit = Circuit(lambda: ping(open()))
         self._part: Any = None
 
     def __getattr__(self, name: str) -> Any:

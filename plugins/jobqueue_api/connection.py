@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import ParseException, UnsupportedTransferCoding
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 from gunicorn.http.wsgi import Response
@@ -226,6 +226,9 @@ class Connection(Unreader):
         """
         self.requests += 1
         request = Request(cfg, self, self.client, self.requests)
+        if any(name == "TRANSFER-ENCODING" and value.strip().lower() != "chunked" for name, value in request.headers):
+            # The parser takes "gzip, chunked" for chunked, and whoever is in front of us perhaps does not.
+            raise UnsupportedTransferCoding("not only chunked")
         # The client has been told to go on, or is to be told that its body is too large.
         request._expected_100_continue = False  # noqa: SLF001 - it has no other name
         return request

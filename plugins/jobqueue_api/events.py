@@ -10,10 +10,10 @@ from msgspec import Meta
 from jobqueue_core.job import JobState, check_job_id
 
 from .clientwatch import ClientWatch
-from .evententries import EventFilter, EventKind, Mark
+from .evententries import BrokerEventObject, EventFilter, EventKind, JobEventObject, Mark, QueueEventObject, ResetObject
 from .eventstream import EventStream, Wish
 from .filters import Queue, Type
-from .operation import Call, Stream, operation
+from .operation import Call, Stream, Streamed, operation
 from .querystring import Query, WrittenDuration, read_duration
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Events"]
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
+_PARTS: Final = r"(?:[0-9]{1,4}d)?(?:[0-9]{1,5}h)?(?:[0-9]{1,5}m)?(?:[0-9]{1,6}(?:\.[0-9]{1,3})?s)?(?:[0-9]{1,6}ms)?"
+_TIMEOUT: Final = {"pattern": rf"^(?=[0-9])(?:[0-9]{{1,9}}(?:\.[0-9]{{1,6}})?|{_PARTS})$"}
+EVENT_STREAM: Final = "text/event-stream"
+_TOLD: Final = (JobEventObject, QueueEventObject, BrokerEventObject, ResetObject)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -36,7 +40,7 @@ class EventsQuery(Query):
     job_id: Annotated[str, Meta(description="Only of this job.", extra_json_schema={"format": "uuid"})] | None = None
     state: Annotated[JobState, Meta(description="Only of jobs that are in this state since.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=500, description="End the stream after so many events.")] | None = None
-    timeout: Annotated[WrittenDuration, Meta(description="End the stream after that time.")] | None = None
+    timeout: Annotated[WrittenDuration, Meta(description="End the stream after that time.", extra_json_schema=_TIMEOUT)] | None = None
     last_event_id: (
         Annotated[str, Meta(min_length=1, max_length=4_096, description="As the header Last-Event-ID, which comes first, for who cannot send it.")]
         | None
@@ -64,7 +68,7 @@ class Events:
         role="read",
         query=EventsQuery,
         headers=(LAST_EVENT_ID,),
-        answers={200: "text/event-stream"},
+        answers={200: Streamed(EVENT_STREAM, _TOLD)},
     )
     def on_get(self, call: Call[EventsQuery, None]) -> Stream:
         """Stream what happens to jobs and queues as server-sent events, from now on or from behind the event that `Last-Event-ID` names.
@@ -79,7 +83,7 @@ class Events:
             subscription = holds.enter_context(self._hub.subscribed(_mark(call)))
             client = ClientWatch(call.request)
             stream = EventStream(subscription, wish, client=client, closing=self._closing, holds=holds.pop_all())
-        return Stream(stream, "text/event-stream", headers=_HEADERS)
+        return Stream(stream, EVENT_STREAM, headers=_HEADERS)
 
 
 def _mark(call: Call[EventsQuery, None]) -> Mark | None:

@@ -60,8 +60,8 @@ class Gate:
         context.backend = self._backend
         context.max_body = self._section.max_body
         context.origin = origin = self._forwarding.origin(req)
-        if not origin.is_sane:
-            raise Refusal(400, "bad_host", "the Host header is not the name or the address of a host")
+        if not origin.is_sane or not _names_host(req):
+            raise Refusal(400, "bad_host", "the Host header is not the name or the address of a host, or not the one that the request is for")
         if self._only_loopback and not self._is_local(origin.host):
             # Without keys the browser of whoever works on this machine is the only guard: a page may have had its name point here.
             raise Refusal(403, "foreign_host", f"{origin.host} is not a name of this machine, and no keys are configured")
@@ -112,6 +112,15 @@ class Gate:
         if resp.get_header("Cache-Control") is None:
             resp.set_header("Cache-Control", "no-store")
         self._access_log.add(_facts(req, resp))
+
+
+def _names_host(req: falcon.Request) -> bool:
+    """Whether the request says for whom it is, and only once (RFC 9112, 3.2): one of HTTP/1.0 need not."""
+    host = req.env.get("HTTP_HOST")
+    target = str(req.env.get("RAW_URI", ""))
+    if target.startswith(("http://", "https://")):
+        return target.partition("://")[2].partition("/")[0].partition("?")[0] == host
+    return bool(host) or req.env.get("SERVER_PROTOCOL") == "HTTP/1.0"
 
 
 def _challenge(req: falcon.Request) -> str:

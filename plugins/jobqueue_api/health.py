@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
+from .backend import NOBODY
 from .operation import Answer, Call, operation
 from .problems import ErrorDetailObject, Refusal
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue
 
 __all__ = ["Health", "Readiness"]
-
-_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class HealthObject(TypedDict):
@@ -66,5 +65,5 @@ def _ask_broker(queue: JobQueue) -> str:
 def _ask_storage(queue: JobQueue) -> str:
     if queue.storage is None:
         return "none"
-    queue.storage.dead_letter(_NOBODY)
+    queue.storage.dead_letter(NOBODY)
     return queue.storage.describe()

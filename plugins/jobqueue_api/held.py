@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from .problems import Refusal
 
 __all__ = ["Held"]
+
+_LEAVING: Final = 0.3
+"""Seconds within which a thread is given back whose client has gone."""
 
 
 class Held:
@@ -21,7 +25,7 @@ class Held:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._limit = limit
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def take(self, status: int, code: str, what: str) -> None:
         """Hold one more, until :meth:`give_back`.
@@ -34,8 +38,9 @@ class Held:
         Raises:
             Refusal: The budget is used up.
         """
-        with self._lock:
-            if self._free > 0:
+        with self._changed:
+            # A page that is loaded again comes before it is noticed that its former self has gone.
+            if self._changed.wait_for(lambda: self._free > 0, _LEAVING):
                 self._free -= 1
                 return
         message = f"this process holds {self._limit} streams and waits already, half of [api] threads: no more {what} now"
@@ -43,8 +48,9 @@ class Held:
 
     def give_back(self) -> None:
         """Hold one less."""
-        with self._lock:
+        with self._changed:
             self._free += 1
+            self._changed.notify()
 
     @contextmanager
     def held(self, status: int, code: str, what: str) -> Iterator[None]:

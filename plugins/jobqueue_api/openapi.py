@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobqueue_core._version import __version__
 
 from .body import JSON
+from .operation import Streamed
 from .paths import PARAMETERS
 from .problems import ErrorObject
 from .schemas import REFERENCE, Schemas
@@ -112,7 +113,11 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
     """All types that they declare."""
     yield ErrorObject
     for declared in operations:
-        yield from (one for one in (declared.query, declared.body, *declared.answers.values()) if one is not None and not isinstance(one, str))
+        for one in (declared.query, declared.body, *declared.answers.values()):
+            if isinstance(one, Streamed):
+                yield from one.objects
+            elif one is not None and not isinstance(one, str):
+                yield one
 
 
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -175,12 +180,20 @@ def _answer(status: int, kind: Any, schemas: Schemas) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if isinstance(kind, str):
         answer["content"] = {kind: {"schema": dict(_TEXT)}}
+    elif isinstance(kind, Streamed):
+        answer["content"] = {kind.content_type: {"schema": _streamed(kind, schemas)}}
     elif kind is not None:
         schema = schemas.of(kind)
         answer["content"] = {JSON: {"schema": schema}}
         if schema.get("type") == "array":
             answer["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": dict(_TEXT)}}
     return answer
+
+
+def _streamed(kind: Streamed, schemas: Schemas) -> dict[str, Any]:
+    """To OpenAPI 3.1 a stream is text; JSON Schema says what is in it, for those who read that."""
+    told = {"type": "array", "items": {"anyOf": [schemas.of(one) for one in kind.objects]}}
+    return {**_TEXT, "contentMediaType": kind.content_type, "contentSchema": told}
 
 
 def _unindented(text: str) -> str:

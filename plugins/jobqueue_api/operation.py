@@ -22,7 +22,7 @@ from .body import JSON, read_body, refuse_body
 from .problems import Refusal
 from .querystring import Query, read_query
 
-__all__ = ["Answer", "Call", "Document", "Nothing", "Operation", "Reply", "Stream", "operation", "operation_of"]
+__all__ = ["Answer", "Call", "Document", "Nothing", "Operation", "Reply", "Stream", "Streamed", "operation", "operation_of"]
 
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _encoder = msgspec.json.Encoder()
@@ -31,6 +31,15 @@ Q = TypeVar("Q")
 B = TypeVar("B")
 R = TypeVar("R")
 P = ParamSpec("P")
+
+
+@attrs.frozen
+class Streamed:
+    """What a stream is: an answer without an end, of which each piece tells one of some objects."""
+
+    content_type: str
+    objects: tuple[type, ...]
+    """The types of what is told."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +57,7 @@ class Operation:
     body: Any
     """The type of the body; None: it takes none."""
     answers: Mapping[int, Any]
-    """Status -> the type of what is answered; None for nothing, text for a media type of its own."""
+    """Status -> the type of what is answered; None for nothing, text for a media type of its own, ``Streamed`` for a stream."""
     problems: tuple[int, ...]
     """Statuses of errors, beyond those that any operation may have."""
     headers: tuple[str, ...]
@@ -150,7 +159,7 @@ def operation(
         summary: A few words.
         tag: Under which heading the documentation shows it.
         role: What a key must allow; None: no key is needed.
-        answers: Status -> type of the answer; None for nothing, a media type as text for what is not JSON.
+        answers: Status -> type of the answer; None for nothing, a media type as text for what is not JSON, ``Streamed`` for a stream.
         query: The struct of its parameters.
         body: The type of its body.
         problems: Statuses of errors, beyond those that any operation may have.

@@ -39,7 +39,7 @@ _LINE_TOO_LONG: Final = RawAnswer(414, "URI Too Long", "uri_too_long", "the firs
 _HEAD_TOO_LARGE: Final = RawAnswer(431, "Request Header Fields Too Large", "headers_too_large", "the request has too many or too large headers")
 _BODY_TOO_LARGE: Final = RawAnswer(413, "Content Too Large", "too_large", "the body is larger than [api] max_body")
 _NOT_EXPECTED: Final = RawAnswer(417, "Expectation Failed", "expectation_failed", "nothing can be expected but 100-continue")
-_CODING: Final = RawAnswer(501, "Not Implemented", "unsupported_encoding", "there is no transfer encoding here but chunked")
+_CODING: Final = RawAnswer(400, "Bad Request", "unsupported_encoding", "there is no transfer encoding here but chunked")
 
 
 def answer_to(problem: Progress | BaseException) -> RawAnswer:  # noqa: PLR0911 - the table

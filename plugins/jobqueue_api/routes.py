@@ -14,7 +14,7 @@ from .executions import Executions, JobExecutions
 from .health import Health, Readiness
 from .jobs import JobBatches, JobLogs, Jobs, SingleJob
 from .metrics import Metrics
-from .operation import Operation, operation_of
+from .operation import Operation, Streamed, operation_of
 from .queues import QueueDepth, QueueJobs, QueuePause, QueueResume, Queues, QueueStats
 from .schedules import ScheduleNext, ScheduleRun, ScheduleRuns, Schedules, SingleSchedule
 from .statistics import Statistics
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "Route", "routes"]
 
 PREFIX: Final = "/api/v1"
-EVENT_STREAM: Final = "text/event-stream"
 _METHODS: Final = ("get", "post", "patch", "delete")
 
 
@@ -54,7 +53,7 @@ class Route:
     def answer_head(self) -> None:
         """Have HEAD answered as GET is, without the body; but for a stream, which has no end."""
         declared = operation_of(getattr(self.resource, "on_get", None))
-        if declared is not None and EVENT_STREAM not in declared.answers.values():
+        if declared is not None and not any(isinstance(one, Streamed) for one in declared.answers.values()):
             self.resource.on_head = self.resource.on_get
 
 

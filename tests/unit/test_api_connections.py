@@ -248,7 +248,7 @@ def test_a_request_that_never_becomes_whole_is_given_up_by_the_thread_that_reads
         (Progress.HEAD_TOO_LARGE, 431),
         (Progress.BODY_TOO_LARGE, 413),
         (Progress.MALFORMED, 400),
-        (UnsupportedTransferCoding("x"), 501),
+        (UnsupportedTransferCoding("x"), 400),
         (TimeoutError(), 408),
         (RuntimeError("secret"), 500),
     ],
