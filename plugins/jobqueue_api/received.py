@@ -16,6 +16,10 @@ HEAD_LIMIT: Final = 32 << 10
 """The most bytes before the body."""
 _LINE_LIMIT: Final = 8192
 """The most bytes of the line before a chunk, and of the trailers after the last."""
+_FEW_CHUNKS: Final = 10_000
+"""So many chunks may be as small as they like."""
+_SMALL_CHUNK: Final = 64
+"""Bytes that the others must have on average."""
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _EXPECTS: Final = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
@@ -59,6 +63,7 @@ class Received:
         """Where the next chunk of the body begins, or will."""
         self._decoded = 0
         """The length of the body, as far as it is known."""
+        self._chunks = 0
         self._taken = 0
         self.whole = False
         """Whether all of it is here."""
@@ -114,12 +119,14 @@ class Received:
             if size == 0:
                 return self._find_end(line_end)
             self._decoded += size
-            if self._decoded > self._max_body:
+            self._chunks += 1
+            # Chunks of a byte each are much work for little.
+            if self._decoded > self._max_body or self._chunks > _FEW_CHUNKS + self._decoded // _SMALL_CHUNK:
                 return Progress.BODY_TOO_LARGE
             self._chunk = at = line_end + 2 + size + 2
         if len(self._data) - at > _LINE_LIMIT:
             return Progress.MALFORMED
-        # Chunks of a byte each, with extensions, are much to receive for little.
+        # So are those with long extensions.
         return Progress.BODY_TOO_LARGE if len(self._data) > 2 * self._max_body + HEAD_LIMIT else Progress.BODY
 
     def _find_end(self, last_line_end: int) -> Progress:

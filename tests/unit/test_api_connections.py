@@ -327,3 +327,21 @@ def test_closing_begins_once_and_tells_everybody() -> None:
     assert closing.wait(0)
     assert not waiter.is_alive()
     assert told == ["before", "after"]
+
+
+def test_a_body_in_a_great_many_tiny_chunks_is_refused_long_before_it_is_large() -> None:
+    request = Received(16 << 20)
+    assert request.add(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n") is Progress.BODY
+    progress = Progress.BODY
+    pieces = 0
+    while progress is Progress.BODY and pieces < 100:
+        progress = request.add(b"1\r\n \r\n" * 1_000)
+        pieces += 1
+    assert (progress, pieces) == (Progress.BODY_TOO_LARGE, 11)
+
+
+def test_a_large_body_in_chunks_of_a_fair_size_is_taken() -> None:
+    request = Received(16 << 20)
+    request.add(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert request.add(b"64\r\n" + b" " * 100 + b"\r\n") is Progress.BODY
+    assert request.add((b"64\r\n" + b" " * 100 + b"\r\n") * 20_000 + b"0\r\n\r\n") is Progress.WHOLE
