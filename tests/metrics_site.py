@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobqueue_api.exposition import Exposition
+from jobqueue_api.exposition.exposition import Exposition
 from jobqueue_core import JobQueue
 from jobqueue_core.app import App
 from jobqueue_core.attempt import Lease

@@ -9,22 +9,22 @@ import falcon
 
 from jobqueue_core.keys import KeyRing
 
-from .accesslog import AccessLog
 from .backend import Backend
-from .documents import Described
-from .eventhub import EventHub
-from .gate import Gate
-from .held import Held
-from .openapi import document
-from .paths import CONVERTERS
-from .problems import answer_errors
+from .description.openapi import document
+from .http.accesslog import AccessLog
+from .http.gate import Gate
+from .http.held import Held
+from .http.paths import CONVERTERS
+from .http.problems import answer_errors
+from .resources.documents import Described
 from .routes import Route, routes
+from .streaming.eventhub import EventHub
 
 if TYPE_CHECKING:
     from jobqueue_core.app import App
 
-    from .closing import Closing
     from .section import ApiSection
+    from .server.closing import Closing
 
 __all__ = ["create_app"]
 

@@ -16,7 +16,7 @@ from jobqueue_core.options import OptionError
 if TYPE_CHECKING:
     from jobqueue_core.app import App
 
-    from .documents import Described
+    from .resources.documents import Described
     from .section import ApiSection
 
 __all__ = ["api_key", "openapi"]
@@ -65,12 +65,12 @@ def _described(app: App) -> Described:
     """
     try:
         from .backend import Backend
-        from .closing import Closing
-        from .documents import Described
-        from .eventhub import EventHub
-        from .held import Held
-        from .openapi import document
+        from .description.openapi import document
+        from .http.held import Held
+        from .resources.documents import Described
         from .routes import routes
+        from .server.closing import Closing
+        from .streaming.eventhub import EventHub
     except ImportError as error:
         raise PluginError(f"needs the extra 'api': pip install 'jobqueue[api]' ({error})", plugin="api") from error
     section: ApiSection = app.settings.section("api")

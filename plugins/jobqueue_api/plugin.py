@@ -52,7 +52,7 @@ def jobqueue_checks(settings: Settings) -> Iterable[Check]:  # noqa: ARG001 - as
 
 def _open(app: App) -> Service:
     try:
-        from .service import ApiService
+        from .server.service import ApiService
     except ImportError as error:
         raise PluginError(f"needs the extra 'api': pip install 'jobqueue[api]' ({error})", plugin=_NAME) from error
     return ApiService(app)

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from .dead_letters import DeadLetterGroups, DeadLetterRetries, DeadLetterRetry, DeadLetters, SingleDeadLetter
-from .documents import Described, DocsAsset, DocsPage, JsonDocument, YamlDocument
-from .events import Events
-from .executions import Executions, JobExecutions
-from .health import Health, Readiness
-from .jobs import JobBatches, JobLogs, Jobs, SingleJob
-from .metrics import Metrics
-from .operation import Operation, Streamed, operation_of
-from .queues import QueueDepth, QueueJobs, QueuePause, QueueResume, Queues, QueueStats
-from .schedules import ScheduleNext, ScheduleRun, ScheduleRuns, Schedules, SingleSchedule
-from .statistics import Statistics
-from .workers import Types, Workers
+from .http.operation import Operation, Streamed, operation_of
+from .resources.dead_letters import DeadLetterGroups, DeadLetterRetries, DeadLetterRetry, DeadLetters, SingleDeadLetter
+from .resources.documents import Described, DocsAsset, DocsPage, JsonDocument, YamlDocument
+from .resources.events import Events
+from .resources.executions import Executions, JobExecutions
+from .resources.health import Health, Readiness
+from .resources.jobs import JobBatches, JobLogs, Jobs, SingleJob
+from .resources.metrics import Metrics
+from .resources.queues import QueueDepth, QueueJobs, QueuePause, QueueResume, Queues, QueueStats
+from .resources.schedules import ScheduleNext, ScheduleRun, ScheduleRuns, Schedules, SingleSchedule
+from .resources.statistics import Statistics
+from .resources.workers import Types, Workers
 
 if TYPE_CHECKING:
     from jobqueue_core.app import App
 
-    from .closing import Closing
-    from .eventhub import EventHub
-    from .held import Held
+    from .http.held import Held
+    from .server.closing import Closing
+    from .streaming.eventhub import EventHub
 
 __all__ = ["PREFIX", "Route", "routes"]
 

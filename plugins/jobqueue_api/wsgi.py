@@ -5,7 +5,7 @@ The configuration is read and checked on import; broker and storage are opened i
 
 from __future__ import annotations
 
-from .ownserver import OwnServer
+from .server.ownserver import OwnServer
 
 __all__ = ["app"]
 

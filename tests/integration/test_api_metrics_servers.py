@@ -13,7 +13,7 @@ import pytest
 from metrics_site import OF_BROKER, OF_STORAGE, Metrics, scraped
 from servers import PostgresPlace, Proxy, RedisPlace
 
-from jobqueue_api.exposition import Exposition
+from jobqueue_api.exposition.exposition import Exposition
 from jobqueue_core.app import App
 from jobqueue_core.recorder import Recorder
 from jobqueue_core.testing.factories import completed, died, worker_info

@@ -38,8 +38,8 @@ def jobqueue_services():
     return [ServicePlugin(name="small", summary="serves what tests need", open=small, reloads=True)]
 
 def small(app):
-    from jobqueue_api import arbiter
-    from jobqueue_api.service import ApiService
+    from jobqueue_api.server import arbiter
+    from jobqueue_api.server.service import ApiService
     from small_app import create_app
     arbiter.create_app = create_app
     return ApiService(app)
@@ -102,7 +102,7 @@ def create_app(app, *, closing):
     return served
 """
 WSGI = """
-from jobqueue_api import ownserver
+from jobqueue_api.server import ownserver
 from small_app import create_app
 ownserver.create_app = create_app
 app = ownserver.OwnServer.from_config()

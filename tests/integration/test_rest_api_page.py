@@ -21,8 +21,8 @@ from served_site import ServedSite, served
 
 import jobqueue_api
 import jobqueue_core
-from jobqueue_api.held import Held
-from jobqueue_api.problems import Refusal, problem_of
+from jobqueue_api.http.held import Held
+from jobqueue_api.http.problems import Refusal, problem_of
 from jobqueue_core import BrokerUnavailable, JobNotFound
 from jobqueue_core.keys import KeyRing
 from jobqueue_core.plugins import Plugins
@@ -224,7 +224,7 @@ def conflicts() -> set[tuple[int, str]]:
 
 def foreseen() -> set[tuple[int, str]]:
     """What the table of errors says, and what falcon refuses."""
-    table = ast.parse((Path(str(jobqueue_api.__file__)).parent / "problems.py").read_text())
+    table = ast.parse((Path(str(jobqueue_api.__file__)).parent / "http" / "problems.py").read_text())
     rows = [[part.value for part in row.elts if isinstance(part, ast.Constant)] for row in ast.walk(table) if isinstance(row, ast.Tuple)]
     found = {(row[0], row[1]) for row in rows if len(row) == 2 and isinstance(row[0], int) and isinstance(row[1], str)}
     found |= {(problem_of(error).status, problem_of(error).body["code"]) for error in (JobNotFound("job", "x"), BrokerUnavailable("x"), ValueError())}

@@ -14,11 +14,11 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue_api.closing import Closing
-from jobqueue_api.connection import ClientSocket, Connection, Patience
-from jobqueue_api.listening import listen, shown
-from jobqueue_api.received import HEAD_LIMIT, Progress, Received
-from jobqueue_api.refusing import answer_to
+from jobqueue_api.server.closing import Closing
+from jobqueue_api.server.connection import ClientSocket, Connection, Patience
+from jobqueue_api.server.listening import listen, shown
+from jobqueue_api.server.received import HEAD_LIMIT, Progress, Received
+from jobqueue_api.server.refusing import answer_to
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
@@ -138,7 +138,7 @@ def test_a_client_is_told_to_go_on_only_where_a_body_is_wanted(head: bytes, expe
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("jobqueue_api.connection.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jobqueue_api.server.connection.time.monotonic", lambda: now[0])
     return now
 
 
@@ -278,7 +278,7 @@ def test_any_free_port_is_found_and_shown(host: str, url: str) -> None:
 
 def test_a_name_listens_on_all_its_addresses_and_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)), (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
-    monkeypatch.setattr("jobqueue_api.listening.socket.getaddrinfo", lambda *args, **options: both)
+    monkeypatch.setattr("jobqueue_api.server.listening.socket.getaddrinfo", lambda *args, **options: both)
 
     listeners = listen("here", 0)
 
@@ -289,7 +289,7 @@ def test_a_name_listens_on_all_its_addresses_and_one_port(monkeypatch: pytest.Mo
 
 def test_an_address_that_this_machine_lacks_is_left_out_beside_one_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     some = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "192.0.2.1")]
-    monkeypatch.setattr("jobqueue_api.listening.socket.getaddrinfo", lambda *args, **options: some)
+    monkeypatch.setattr("jobqueue_api.server.listening.socket.getaddrinfo", lambda *args, **options: some)
 
     (listener,) = listen("here", 0)
     listener.close()

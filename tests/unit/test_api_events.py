@@ -23,10 +23,10 @@ import pytest
 from api_site import PREFIX, ApiSite, opened, refusal
 from event_reader import ReceivedEvent, Tap, events_of
 
-from jobqueue_api import eventhub
-from jobqueue_api.clientwatch import ClientWatch
-from jobqueue_api.evententries import BrokerEventObject, Entry, JobEventObject, Mark, QueueEventObject, Told, entries
-from jobqueue_api.eventring import EventRing
+from jobqueue_api.streaming import eventhub
+from jobqueue_api.streaming.clientwatch import ClientWatch
+from jobqueue_api.streaming.evententries import BrokerEventObject, Entry, JobEventObject, Mark, QueueEventObject, Told, entries
+from jobqueue_api.streaming.eventring import EventRing
 from jobqueue_core.broker import Event
 from jobqueue_core.errors import BrokerUnavailable
 from jobqueue_core.job import Job
@@ -288,7 +288,7 @@ def test_one_job_can_be_followed_by_its_id_however_it_is_written(varied: tuple[A
 
 
 def test_who_wants_little_is_told_how_far_the_log_has_come(site: ApiSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_api.eventstream._PING", 0.05)
+    monkeypatch.setattr("jobqueue_api.streaming.eventstream._PING", 0.05)
     with closing(Tap(site, "queue=quiet").begin()) as tap:
         start = tap.reader.last_id
         settle(site, 3)
@@ -490,7 +490,7 @@ def test_where_no_connection_is_shown_nobody_is_taken_for_gone() -> None:
 
 
 def test_streams_end_at_once_when_the_process_is_told_to_stop(site: ApiSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue_api.eventstream._GLANCE", 30.0)
+    monkeypatch.setattr("jobqueue_api.streaming.eventstream._GLANCE", 30.0)
     taps = [Tap(site).begin() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         ending = [pool.submit(tap.rest) for tap in taps]

@@ -20,9 +20,9 @@ from metrics_site import OF_BROKER, OF_STORAGE, Metrics, MetricsSite, scraped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from jobqueue_api.exposition import Exposition
-from jobqueue_api.facts import BrokerFacts, StorageFacts
-from jobqueue_api.families import Families
+from jobqueue_api.exposition.exposition import Exposition
+from jobqueue_api.exposition.facts import BrokerFacts, StorageFacts
+from jobqueue_api.exposition.families import Families
 from jobqueue_core import __version__
 from jobqueue_core.app import App
 from jobqueue_core.attempt import ExecutionState

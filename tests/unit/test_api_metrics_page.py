@@ -11,7 +11,7 @@ import pytest
 import yaml
 from metrics_site import MetricsSite
 
-from jobqueue_api.families import BOUNDS
+from jobqueue_api.exposition.families import BOUNDS
 from jobqueue_core.testing.factories import execution, worker_info
 
 PAGE: Final = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -91,5 +91,5 @@ def test_doctor_warns_of_files_with_keys_that_everybody_may_read(tmp_path: Path)
 def test_doctor_names_a_key_file_that_is_missing(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, '[[api.keys]]\nname = "a"\nrole = "read"\nkey_file = "missing"\n')
 
-    assert finding.level == "error"
+    assert finding.level == "warning"
     assert str(tmp_path / "missing") in finding.text

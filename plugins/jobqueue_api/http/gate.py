@@ -9,17 +9,18 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from jobqueue_api.section import ApiSection, is_loopback
 from jobqueue_core.keys import ANONYMOUS, KeyRing, Principal
 
 from .forwarding import Forwarding, Origin
 from .problems import Refusal
-from .section import ApiSection, is_loopback
 
 if TYPE_CHECKING:
     import falcon
 
+    from jobqueue_api.backend import Backend
+
     from .accesslog import AccessLog
-    from .backend import Backend
 
 __all__ = ["Gate"]
 

@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 
+from jobqueue_api.application import create_app
 from jobqueue_core.app import App
 from jobqueue_core.service import Exit, StopLevel
 
-from .application import create_app
 from .closing import Closing
 from .gunicornlog import GunicornLog
 from .listening import shown
 from .serving import ServingProcess
 
 if TYPE_CHECKING:
+    from jobqueue_api.section import ApiSection
     from jobqueue_core.settings import Settings
-
-    from .section import ApiSection
 
 __all__ = ["Arbiter", "Served"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .closing import Closing
+    from jobqueue_api.server.closing import Closing
 
 __all__ = ["AccessLog"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .exposition import Exposition
-from .operation import Call, Document, operation
+from jobqueue_api.exposition.exposition import Exposition
+from jobqueue_api.http.operation import Call, Document, operation
 
 if TYPE_CHECKING:
     from jobqueue_core.app import App

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta
 
+from jobqueue_api.http.filters import Queue, Type
+from jobqueue_api.http.operation import Call, Stream, Streamed, operation
+from jobqueue_api.http.querystring import Query, WrittenDuration, read_duration
+from jobqueue_api.streaming.clientwatch import ClientWatch
+from jobqueue_api.streaming.evententries import BrokerEventObject, EventFilter, EventKind, JobEventObject, Mark, QueueEventObject, ResetObject
+from jobqueue_api.streaming.eventstream import EventStream, Wish
 from jobqueue_core.job import JobState, check_job_id
 
-from .clientwatch import ClientWatch
-from .evententries import BrokerEventObject, EventFilter, EventKind, JobEventObject, Mark, QueueEventObject, ResetObject
-from .eventstream import EventStream, Wish
-from .filters import Queue, Type
-from .operation import Call, Stream, Streamed, operation
-from .querystring import Query, WrittenDuration, read_duration
-
 if TYPE_CHECKING:
-    from .closing import Closing
-    from .eventhub import EventHub
-    from .held import Held
+    from jobqueue_api.http.held import Held
+    from jobqueue_api.server.closing import Closing
+    from jobqueue_api.streaming.eventhub import EventHub
 
 __all__ = ["Events"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from .bodies import AS_SCHEMA
+from jobqueue_api.http.bodies import AS_SCHEMA
 
 __all__ = ["REFERENCE", "Schemas"]
 

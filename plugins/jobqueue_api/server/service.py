@@ -16,9 +16,8 @@ from .arbiter import Arbiter, Served
 from .listening import listen
 
 if TYPE_CHECKING:
+    from jobqueue_api.section import ApiSection
     from jobqueue_core.app import App
-
-    from .section import ApiSection
 
 __all__ = ["ApiService"]
 

@@ -6,9 +6,8 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
+from jobqueue_api.http.operation import Answer, Call, operation
 from jobqueue_core.objects import Count, DepthObject, QueueName, QueueObject
-
-from .operation import Answer, Call, operation
 
 __all__ = ["QueueDepth", "QueueJobs", "QueuePause", "QueueResume", "QueueStats", "Queues"]
 

@@ -11,10 +11,9 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from jobqueue_api.http.body import JSON
+from jobqueue_api.http.operation import Call, Document, Nothing, operation
 from jobqueue_core.errors import PluginError
-
-from .body import JSON
-from .operation import Call, Document, Nothing, operation
 
 __all__ = ["YAML", "Described", "DocsAsset", "DocsPage", "JsonDocument", "YamlDocument", "as_yaml"]
 

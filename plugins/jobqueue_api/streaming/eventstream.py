@@ -13,8 +13,9 @@ import attrs
 from .evententries import EventFilter, Told, server_sent
 
 if TYPE_CHECKING:
+    from jobqueue_api.server.closing import Closing
+
     from .clientwatch import ClientWatch
-    from .closing import Closing
     from .eventhub import Reading, Subscription
 
 __all__ = ["EventStream", "Wish"]

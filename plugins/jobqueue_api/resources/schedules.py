@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from msgspec import Meta
 
+from jobqueue_api.http.bodies import NewSchedule, ScheduleChanges
+from jobqueue_api.http.operation import Answer, Call, Nothing, operation
+from jobqueue_api.http.querystring import Limit, Query
 from jobqueue_core.errors import InvalidSchedule
 from jobqueue_core.job import rfc3339
 from jobqueue_core.objects import InstantText, JobObject, ScheduleObject, ScheduleRunObject
-
-from .bodies import NewSchedule, ScheduleChanges
-from .operation import Answer, Call, Nothing, operation
-from .querystring import Limit, Query
 
 if TYPE_CHECKING:
     from jobqueue_core.storage import Schedule

@@ -6,14 +6,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from jobqueue_api.http.filters import Queue, Type
+from jobqueue_api.http.links import next_link
+from jobqueue_api.http.operation import Answer, Call, operation
+from jobqueue_api.http.querystring import Cursor, Instant, Limit, Offset, Query
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.objects import ExecutionObject
 from jobqueue_core.storage import ExecutionFilter
-
-from .filters import Queue, Type
-from .links import next_link
-from .operation import Answer, Call, operation
-from .querystring import Cursor, Instant, Limit, Offset, Query
 
 __all__ = ["Executions", "JobExecutions"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
-from .backend import NOBODY
-from .operation import Answer, Call, operation
-from .problems import ErrorDetailObject, Refusal
+from jobqueue_api.backend import NOBODY
+from jobqueue_api.http.operation import Answer, Call, operation
+from jobqueue_api.http.problems import ErrorDetailObject, Refusal
 
 if TYPE_CHECKING:
     from jobqueue_core.client import JobQueue

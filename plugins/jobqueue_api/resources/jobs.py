@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from jobqueue_api.http.bodies import JobBatch, JobRequest
+from jobqueue_api.http.filters import Queue, Type
+from jobqueue_api.http.links import next_link
+from jobqueue_api.http.operation import Answer, Call, operation
+from jobqueue_api.http.querystring import Cursor, Limit, Query, WrittenDuration, read_duration
 from jobqueue_core.broker import JobFilter
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import Idempotency, Job, JobState
 from jobqueue_core.objects import EnqueuedObject, JobObject, LogLineObject
 
-from .bodies import JobBatch, JobRequest
-from .filters import Queue, Type
-from .links import next_link
-from .operation import Answer, Call, operation
-from .querystring import Cursor, Limit, Query, WrittenDuration, read_duration
-
 if TYPE_CHECKING:
+    from jobqueue_api.http.held import Held
+    from jobqueue_api.server.closing import Closing
     from jobqueue_core.operations import Operations
-
-    from .closing import Closing
-    from .held import Held
 
 __all__ = ["JobBatches", "JobLogs", "Jobs", "SingleJob"]
 

@@ -18,10 +18,9 @@ from .evententries import Entry, Mark, entries
 from .eventring import EventRing
 
 if TYPE_CHECKING:
+    from jobqueue_api.backend import Backend
+    from jobqueue_api.server.closing import Closing
     from jobqueue_core.broker import EventPage
-
-    from .backend import Backend
-    from .closing import Closing
 
 __all__ = ["EventHub", "Reading", "Subscription"]
 

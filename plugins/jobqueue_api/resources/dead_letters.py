@@ -7,15 +7,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from jobqueue_api.http.bodies import Replacement
+from jobqueue_api.http.filters import Fingerprint, Queue, Type
+from jobqueue_api.http.links import next_link
+from jobqueue_api.http.operation import Answer, Call, operation
+from jobqueue_api.http.querystring import Cursor, Instant, Limit, Offset, Query
 from jobqueue_core.attempt import DeadLetterState
 from jobqueue_core.objects import BulkResultObject, DeadLetterGroupObject, DeadLetterObject, JobObject
 from jobqueue_core.storage import DeadLetterFilter
-
-from .bodies import Replacement
-from .filters import Fingerprint, Queue, Type
-from .links import next_link
-from .operation import Answer, Call, operation
-from .querystring import Cursor, Instant, Limit, Offset, Query
 
 __all__ = ["DeadLetterGroups", "DeadLetterRetries", "DeadLetterRetry", "DeadLetters", "SingleDeadLetter"]
 

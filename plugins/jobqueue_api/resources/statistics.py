@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from jobqueue_api.http.operation import Answer, Call, operation
 from jobqueue_core.objects import StatisticsObject
-
-from .operation import Answer, Call, operation
 
 __all__ = ["Statistics"]
 

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from jobqueue_api.application import create_app
+from jobqueue_api.section import ApiSection, is_loopback
 from jobqueue_core import ConfigError, logs
 from jobqueue_core.app import App
 from jobqueue_core.keys import KeyRing
 
-from .application import create_app
 from .closing import Closing
-from .section import ApiSection, is_loopback
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication

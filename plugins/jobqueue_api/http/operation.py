@@ -14,10 +14,10 @@ import attrs
 import falcon
 import msgspec
 
+from jobqueue_api.backend import Backend
 from jobqueue_core.keys import Principal, Role
 from jobqueue_core.operations import Operations
 
-from .backend import Backend
 from .body import JSON, read_body, refuse_body
 from .problems import Refusal
 from .querystring import Query, read_query

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from jobqueue_api.http.body import JSON
+from jobqueue_api.http.operation import Streamed
+from jobqueue_api.http.paths import PARAMETERS
+from jobqueue_api.http.problems import ErrorObject
 from jobqueue_core._version import __version__
 
-from .body import JSON
-from .operation import Streamed
-from .paths import PARAMETERS
-from .problems import ErrorObject
 from .schemas import REFERENCE, Schemas
 
 if TYPE_CHECKING:
-    from .operation import Operation
-    from .routes import Route
+    from jobqueue_api.http.operation import Operation
+    from jobqueue_api.routes import Route
 
 __all__ = ["document"]
 
