@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import attrs
 import msgspec
 from msgspec import Meta
 
@@ -22,62 +23,45 @@ _Since = Annotated[Instant, Meta(description="Only those that died at that time 
 _Until = Annotated[Instant, Meta(description="Only those that died at that time or before.")]
 
 
-class GroupsQuery(Query):
-    """Which groups to list."""
+class Narrowed(Query):
+    """What narrows every choice of dead letters."""
 
     type: Type | None = None
     queue: Queue | None = None
     fingerprint: Fingerprint | None = None
     since: _Since | None = None
     until: _Until | None = None
-    limit: Limit = 50
 
     @property
     def wanted(self) -> DeadLetterFilter:
-        """The dead letters that are meant."""
+        """The open dead letters that are meant."""
         return DeadLetterFilter(type=self.type, queue=self.queue, fingerprint=self.fingerprint, died_after=self.since, died_before=self.until)
 
 
-class DeadLettersQuery(Query):
+class GroupsQuery(Narrowed):
+    """Which groups to list."""
+
+    limit: Limit = 50
+
+
+class DeadLettersQuery(Narrowed):
     """Which dead letters to list."""
 
     state: Annotated[Literal["open", "requeueing", "requeued", "discarded", "all"], Meta(description="Only in this state.")] = "open"
-    type: Type | None = None
-    queue: Queue | None = None
-    fingerprint: Fingerprint | None = None
-    since: _Since | None = None
-    until: _Until | None = None
     limit: Limit = 50
     offset: Offset = 0
     cursor: Cursor | None = None
 
     @property
     def wanted(self) -> DeadLetterFilter:
-        """The dead letters that are meant."""
-        return DeadLetterFilter(
-            state=None if self.state == "all" else DeadLetterState(self.state),
-            type=self.type,
-            queue=self.queue,
-            fingerprint=self.fingerprint,
-            died_after=self.since,
-            died_before=self.until,
-        )
+        """The dead letters that are meant, in whatever state."""
+        return attrs.evolve(super().wanted, state=None if self.state == "all" else DeadLetterState(self.state))
 
 
-class BulkQuery(Query):
+class BulkQuery(Narrowed):
     """Which open dead letters to act on; without a filter all of them."""
 
-    type: Type | None = None
-    queue: Queue | None = None
-    fingerprint: Fingerprint | None = None
-    since: _Since | None = None
-    until: _Until | None = None
     dry_run: Annotated[bool, Meta(description="Only say how many.")] = False
-
-    @property
-    def wanted(self) -> DeadLetterFilter:
-        """The dead letters that are meant."""
-        return DeadLetterFilter(type=self.type, queue=self.queue, fingerprint=self.fingerprint, died_after=self.since, died_before=self.until)
 
 
 class DeadLetters:
