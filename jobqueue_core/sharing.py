@@ -28,7 +28,7 @@ _PATIENCE: Final = 0.25
 class _Entry:
     """A job that waits for a batch, then for its answer."""
 
-    __slots__ = ("answer", "batch", "error", "job", "told")
+    __slots__ = ("answer", "batch", "error", "is_led", "job", "told")
 
     def __init__(self, job: NewJob) -> None:
         self.job = job
@@ -36,6 +36,8 @@ class _Entry:
         self.told.acquire()
         self.batch: list[_Entry] | None = None
         """What its thread is to send; None where another one sends it."""
+        self.is_led = False
+        """Whether its thread has begun to."""
         self.answer: Enqueued | None = None
         self.error: Exception | None = None
 
@@ -63,17 +65,29 @@ class SharedSend:
             # After a fork: whoever was sending does so in another process.
             self._begin()
         entry = _Entry(job)
-        with self._lock:
-            if self._is_sending:
-                self._waiting.append(entry)
-            else:
-                self._is_sending = True
-                entry.batch = [entry]
-        if entry.batch is None and not self._wait(entry):
-            return self._alone(job)
-        if entry.batch is not None:
-            self._lead(entry.batch)
+        try:
+            with self._lock:
+                if self._is_sending:
+                    self._waiting.append(entry)
+                else:
+                    self._is_sending = True
+                    entry.batch = [entry]
+            if entry.batch is None and not self._wait(entry):
+                return self._alone(job)
+            if entry.batch is not None:
+                self._lead(entry.batch)
+        except BaseException:
+            self._abandon(entry)
+            raise
         return self._answered(entry)
+
+    def _abandon(self, entry: _Entry) -> None:
+        """Leave no gap where a thread goes away: a signal's handler may raise in it at any moment."""
+        with self._lock:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+        if entry.batch is not None and not entry.is_led:
+            self._end(entry.batch)
 
     def _wait(self, entry: _Entry) -> bool:
         """Wait until *entry* has been answered, or its thread is to send a batch; False when none has taken it in time."""
@@ -88,6 +102,7 @@ class SharedSend:
 
     def _lead(self, batch: list[_Entry]) -> None:
         """Send *batch*, answer for it, and have the next one sent."""
+        batch[0].is_led = True
         try:
             answers = self._send([one.job for one in batch])
             for one, answer in zip(batch, answers, strict=True):
@@ -96,9 +111,12 @@ class SharedSend:
             for one in batch:
                 one.error = error
         finally:
-            self._hand_over()
-            for one in batch[1:]:
-                one.told.release()
+            self._end(batch)
+
+    def _end(self, batch: list[_Entry]) -> None:
+        self._hand_over()
+        for one in batch[1:]:
+            one.told.release()
 
     def _hand_over(self) -> None:
         with self._lock:
@@ -120,7 +138,7 @@ class SharedSend:
             raise BrokerUnavailable(str(error), maybe_accepted=error.maybe_accepted) from error
         if isinstance(error, QueueFull):
             raise QueueFull(str(error)) from error
-        # Something about a job: each is to fail by its own.
+        # Something about a job: each is to fail by its own. Or nobody has sent it, because the thread that was to do so is gone.
         return self._alone(entry.job)
 
     def _alone(self, job: NewJob) -> Enqueued:

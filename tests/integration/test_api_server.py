@@ -603,6 +603,25 @@ def test_slow_clients_hold_no_threads(api: Api, opening: bytes) -> None:
     api.close_clients()
 
 
+def test_large_bodies_that_stall_are_bounded_and_hold_no_threads(start: Start) -> None:
+    api = start(config=CONFIG.replace("2MiB", "16MiB"))
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 15000000\r\n\r\n"
+    stalled = [api.raw(head) for _ in range(12)]
+    refused = []
+    for one in stalled:
+        with contextlib.suppress(OSError):
+            # One that is refused is answered in the middle of it, and closed.
+            one.sendall(b" " * 10_000_000)
+        one.settimeout(0.3)
+        with contextlib.suppress(OSError):
+            refused.append(one.recv(4096))
+
+    assert 4 <= len(refused) <= 8
+    assert {answer.split(b" ")[1] for answer in refused} == {b"503"}
+    assert all(b"\r\nRetry-After: " in answer for answer in refused)
+    assert api.get()[0] == 200
+
+
 def test_when_there_are_too_many_connections_the_one_that_waited_longest_makes_room(start: Start) -> None:
     api = start("-c", f"ulimit -n 100; exec {sys.executable} -m jobqueue_core.run -c jobqueue.toml small", command=("-c", RUN_SHELL))
     waiting = [api.raw() for _ in range(120)]

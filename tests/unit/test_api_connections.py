@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, UnsupportedTransferCoding
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException, UnsupportedTransferCoding
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
@@ -222,17 +222,14 @@ def test_a_client_that_reads_nothing_is_given_up(pair: tuple[ClientSocket, socke
         sock.sendall(b"x" * 10_000_000)
 
 
-def test_a_request_that_never_becomes_whole_is_given_up_by_the_thread_that_reads_it(
-    pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Patience, "_FIRST", 0.05)
+def test_no_thread_waits_for_a_request_that_is_not_whole(pair: tuple[ClientSocket, socket.socket]) -> None:
     sock, theirs = pair
 
     with sock, theirs:
         connection = Connection(sock, ("127.0.0.1", 1), ("127.0.0.1", 2), max_body=1000)
         connection.add(POST[:-2])
         request = connection.request(Config())
-        with pytest.raises(TimeoutError):
+        with pytest.raises(ParseException):
             request.body.read()
         assert connection.proceed(request) is None
 
@@ -345,3 +342,10 @@ def test_a_large_body_in_chunks_of_a_fair_size_is_taken() -> None:
     request.add(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert request.add(b"64\r\n" + b" " * 100 + b"\r\n") is Progress.BODY
     assert request.add((b"64\r\n" + b" " * 100 + b"\r\n") * 20_000 + b"0\r\n\r\n") is Progress.WHOLE
+
+
+@pytest.mark.parametrize(("length", "progress"), [(b"0" * 30 + b"5", Progress.BODY), (b"9" * 30, Progress.WHOLE), (b"0" * 5_000, Progress.WHOLE)])
+def test_a_length_of_many_digits_is_a_length(length: bytes, progress: Progress) -> None:
+    request = received()
+    assert request.add(b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n") is progress
+    assert request.whole is (progress is Progress.WHOLE and length.startswith(b"0"))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,68 @@ def test_a_child_that_was_forked_amid_a_batch_sends_its_own(line: Line, threads:
             os._exit(0 if ok else 1)
         assert os.waitpid(pid, 0)[1] == 0
     assert future.result(SECONDS).status == "created"
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_is_missed_by_nobody(
+    line: Line, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, interrupted, other = a_job(), a_job(), a_job()
+    wait = SharedSend._wait
+
+    def interrupting(shared: SharedSend, entry: Any) -> bool:
+        if entry.job is interrupted:
+            raise Interrupted
+        return wait(shared, entry)
+
+    monkeypatch.setattr(SharedSend, "_wait", interrupting)
+    with line.held_up():
+        futures = [threads.submit(line.shared.submit, first)]
+        until(lambda: len(line.batches) == 1)
+        with pytest.raises(Interrupted):
+            line.shared.submit(interrupted)
+        futures.append(threads.submit(line.shared.submit, other))
+        until(lambda: len(line.shared._waiting) == 1)
+    assert [future.result(SECONDS).status for future in futures] == ["created"] * 2
+    assert line.batches == [[first], [other]]
+    assert line.shared.submit(a_job()).status == "created"
+
+
+def test_a_thread_that_is_interrupted_when_it_is_to_send_leaves_the_others_to_themselves(
+    line: Line, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = a_job(), a_job()
+    lead = SharedSend._lead
+
+    def interrupting(shared: SharedSend, batch: Any) -> None:
+        if batch[0].job is leader:
+            raise Interrupted
+        lead(shared, batch)
+
+    monkeypatch.setattr(SharedSend, "_lead", interrupting)
+    with line.held_up():
+        futures = begun(line, threads, a_job(), [leader, follower])
+    assert isinstance(futures[1].exception(SECONDS), Interrupted)
+    assert [futures[index].result(SECONDS).status for index in (0, 2)] == ["created"] * 2
+    began = time.monotonic()
+    assert line.shared.submit(a_job()).status == "created"
+    assert time.monotonic() - began < 0.2
+
+
+def test_a_thread_that_is_interrupted_amid_sending_leaves_the_others_to_themselves(line: Line, threads: ThreadPoolExecutor) -> None:
+    leader, follower = a_job(), a_job()
+
+    def fail(batch: list[NewJob]) -> Exception | None:
+        if len(batch) == 2:
+            raise Interrupted
+        return None
+
+    line.fail = fail
+    with line.held_up():
+        futures = begun(line, threads, a_job(), [leader, follower])
+    assert isinstance(futures[1].exception(SECONDS), Interrupted)
+    assert [futures[index].result(SECONDS).status for index in (0, 2)] == ["created"] * 2
+    assert line.shared.submit(a_job()).status == "created"

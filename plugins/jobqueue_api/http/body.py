@@ -57,13 +57,19 @@ def read_body(req: falcon.Request, kind: Any, *, limit: int) -> tuple[Any, bytes
     return value, data
 
 
-def refuse_body(req: falcon.Request) -> None:
+def refuse_body(req: falcon.Request, *, limit: int) -> None:
     """Refuse a body where an operation takes none: a filter that was put there must not be passed over.
+
+    Args:
+        req: The request.
+        limit: The most bytes of a body where one is taken.
 
     Raises:
         Refusal: There is one.
     """
-    if _read(req, 1 << 10):
+    if (req.content_length or 0) > limit:
+        raise _too_large(limit)
+    if req.content_length or ("HTTP_TRANSFER_ENCODING" in req.env and _receive(req, 1)):
         raise Refusal(400, "body_unexpected", "this operation takes no body; parameters stand in the query string")
 
 
@@ -73,15 +79,20 @@ def _read(req: falcon.Request, limit: int) -> bytes:
         return b""
     if length is not None and length > limit:
         raise _too_large(limit)
-    try:
-        # Of a chunked body nobody says how long it is; the server ends it.
-        data: bytes = req.stream.read(limit + 1 if length is None else length)
-    except (OSError, ParseException) as error:
-        raise Refusal(400, "body_unreadable", f"the body cannot be read: {error}") from error
+    # Of a chunked body nobody says how long it is; the server ends it.
+    data = _receive(req, limit + 1 if length is None else length)
     if len(data) > limit:
         raise _too_large(limit)
     if length is not None and len(data) < length:
         raise Refusal(400, "body_cut_off", f"the body ended after {len(data)} of {length} bytes")
+    return data
+
+
+def _receive(req: falcon.Request, size: int) -> bytes:
+    try:
+        data: bytes = req.stream.read(size)
+    except (OSError, ParseException) as error:
+        raise Refusal(400, "body_unreadable", f"the body cannot be read: {error}") from error
     return data
 
 

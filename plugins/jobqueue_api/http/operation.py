@@ -209,5 +209,5 @@ def _call(declared: Operation, req: falcon.Request) -> Call[Any, Any]:
     if declared.body is not None:
         body, sent = read_body(req, declared.body, limit=req.context.max_body)
     elif req.method not in _BODILESS:
-        refuse_body(req)
+        refuse_body(req, limit=req.context.max_body)
     return Call(req, principal, query, body, sent, req.context.backend)

@@ -182,7 +182,8 @@ def idempotency_of(call: Call[None, JobRequest] | Call[None, JobBatch]) -> Idemp
 
 
 def _numbered(whole: Idempotency | None, index: int) -> Idempotency | None:
-    return None if whole is None else Idempotency(key=f"{whole.key}#{index}", fingerprint=whole.fingerprint)
+    # No key has a space, so that none is that of a batch's job.
+    return None if whole is None else Idempotency(key=f"{whole.key} {index}", fingerprint=whole.fingerprint)
 
 
 def _wait(text: str | None) -> timedelta:

@@ -99,20 +99,6 @@ class ClientSocket(socket.socket):
         finally:
             self.settimeout(0)
 
-    def receive(self, size: int, patience: Patience) -> bytes:
-        """Receive up to *size* bytes, waiting for the first.
-
-        Raises:
-            TimeoutError: The *patience* has ended.
-        """
-        self.settimeout(patience.left)
-        try:
-            data = self.recv(size)
-        finally:
-            self.settimeout(0)
-        patience.moved(len(data))
-        return data
-
 
 class Reply(Response):
     """An answer that leaves in one piece when it is whole. A stream's head leaves at once: nobody knows when its first event comes.
@@ -222,7 +208,6 @@ class Connection(Unreader):
 
         Raises:
             ParseException: It is none; of gunicorn.
-            TimeoutError: Of one too large to be kept here, the rest does not come.
         """
         self.requests += 1
         request = Request(cfg, self, self.client, self.requests)
@@ -234,9 +219,16 @@ class Connection(Unreader):
         return request
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """The next piece, for the parser: of what has been received, then of what still comes."""
-        size = min(max(size_hint or 0, 8192), _LARGEST_PIECE)
-        return self.received.take(size) or self.sock.receive(size, self.patience)
+        """The next piece, for the parser.
+
+        Raises:
+            ParseException: There is none: the parser takes the request for longer than it was received. No thread waits to see who is right.
+        """
+        piece = self.received.take(min(max(size_hint or 0, 8192), _LARGEST_PIECE))
+        if not piece:
+            msg = "the request is not what it seemed"
+            raise ParseException(msg)
+        return piece
 
     def proceed(self, request: Request) -> Progress | None:
         """Go on to the next request, leaving what nobody has read of *request*.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from .connection import ClientSocket, Connection, Patience
 from .received import Progress
-from .refusing import TOO_SLOW, RawAnswer, answer_to
+from .refusing import BUSY, TOO_SLOW, RawAnswer, answer_to
 
 __all__ = ["Loop"]
 
@@ -32,7 +32,7 @@ _RECEIVE: Final = 64 << 10
 _SMALL: Final = 64 << 10
 """So much of a body is kept in any case."""
 _KEPT: Final = 64 << 20
-"""So much may wait in memory for slow clients. Beyond, threads wait for them, as they do everywhere else."""
+"""So much may wait in memory for slow clients. Beyond, large bodies are refused: threads that waited for them would be missed by everybody."""
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _MAPPED: Final = "::ffff:"
 
@@ -175,10 +175,10 @@ class Loop:
 
     def _go_on(self, connection: Connection, progress: Progress) -> None:
         """Give a request to a thread, or refuse what came."""
-        if progress in {Progress.WHOLE, Progress.BODY}:
+        if progress is Progress.WHOLE:
             self._give(connection)
         else:
-            self.refuse(connection, answer_to(progress))
+            self.refuse(connection, BUSY if progress is Progress.BODY else answer_to(progress))
 
     # Waiting -----------------------------------------------------------------------------------------------------------------------------
 

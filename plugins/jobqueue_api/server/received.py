@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 from typing import Final
 
 __all__ = ["HEAD_LIMIT", "Progress", "Received"]
@@ -21,9 +22,15 @@ _FEW_CHUNKS: Final = 10_000
 _SMALL_CHUNK: Final = 64
 """Bytes that the others must have on average."""
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _EXPECTS: Final = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
 _CHUNK: Final = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+
+
+def _length(digits: bytes) -> int:
+    """What a Content-Length says; one beyond all bounds as the largest there is."""
+    significant = digits.lstrip(b"0")
+    return int(significant or b"0") if len(significant) <= 18 else sys.maxsize
 
 
 class Progress(enum.Enum):
@@ -101,7 +108,7 @@ class Received:
             self._chunk = self._head
         else:
             found = _LENGTH.search(head)
-            self._decoded = int(found[1]) if found else 0
+            self._decoded = _length(found[1]) if found else 0
             # What is too large by its own account is not waited for: the application refuses it without reading.
             self._end = self._head + (self._decoded if self._decoded <= self._max_body else 0)
         if self._end != self._head and _EXPECTS.search(head):

@@ -10,7 +10,7 @@ from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRe
 
 from .received import Progress
 
-__all__ = ["INTERNAL", "TOO_SLOW", "RawAnswer", "answer_to"]
+__all__ = ["BUSY", "INTERNAL", "TOO_SLOW", "RawAnswer", "answer_to"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -23,15 +23,19 @@ class RawAnswer:
     reason: str
     code: str
     message: str
+    retry_after: int | None = None
+    """Seconds."""
 
     def encode(self) -> bytes:
         """The whole answer."""
         body: dict[str, Any] = {"error": self.message, "code": self.code, "details": []}
         data = _encoder.encode(body)
-        head = f"HTTP/1.1 {self.status} {self.reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        return head.encode("ascii") + data
+        again = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
+        head = f"HTTP/1.1 {self.status} {self.reason}\r\nConnection: close\r\nContent-Type: application/json\r\n{again}Content-Length: {len(data)}"
+        return f"{head}\r\n\r\n".encode("ascii") + data
 
 
+BUSY: Final = RawAnswer(503, "Service Unavailable", "too_many_uploads", "too many large bodies are on their way already", 2)
 TOO_SLOW: Final = RawAnswer(408, "Request Timeout", "request_timeout", "the request did not come in time")
 INTERNAL: Final = RawAnswer(500, "Internal Server Error", "internal", "an error that nobody foresaw")
 _MALFORMED: Final = RawAnswer(400, "Bad Request", "bad_request", "this is no request of HTTP/1.1")
