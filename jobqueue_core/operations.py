@@ -166,8 +166,9 @@ class Operations:
             StorageError: Storage failed, and the page would lack finished jobs.
         """
         storage = self._queue.storage
-        # Storage is of roles that one may lack.
-        history = storage if storage is not None and hasattr(storage, "ends") else None
+        is_live = wanted.state is not None and not wanted.state.finished
+        # Storage is of roles that one may lack; where live jobs are wanted it is not even asked for that, and may be away.
+        history = None if storage is None or is_live or not hasattr(storage, "ends") else storage
         return list_jobs(self._broker, history, wanted, cursor=cursor, limit=_limit(limit))
 
     def job_logs(self, job_id: str) -> list[LogLine]:

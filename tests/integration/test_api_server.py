@@ -411,6 +411,17 @@ def test_a_key_file_that_is_gone_at_a_reload_keeps_the_former_keys(start: Start)
     assert api.get()[1]["keys"] == []
 
 
+def test_a_reload_takes_no_keys_away_where_others_reach_it(start: Start) -> None:
+    api = start(config=CONFIG.replace('host = "127.0.0.1"', 'host = "0.0.0.0"\nkeys = [{name = "only", role = "read", key = "k"}]'))
+    api.pids()
+    api.configure('host = "0.0.0.0"\nkeys = [{name = "only", role = "read", key = "k"}]', 'host = "127.0.0.1"')
+
+    api.signal(signal.SIGHUP)
+
+    api.wait_for(lambda: "no keys any more" in str(api.events("cannot reload")), "the problem")
+    assert api.get()[1]["keys"] == ["only"]
+
+
 def test_processes_that_cannot_start_after_a_reload_leave_the_former_ones_alone(start: Start) -> None:
     api = start()
     former = api.pids()

@@ -486,8 +486,9 @@ def test_nothing_that_is_forwarded_is_believed_of_others(tmp_path: Path, trusted
     assert _seen(tmp_path, "10.1.1.1", FORWARDED, trusted=trusted) == ("10.1.1.1", "http://localhost:8080")
 
 
-def test_a_forwarded_name_of_this_machine_opens_nothing_without_keys(tmp_path: Path) -> None:
-    with _site(tmp_path, keys=()) as site:
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])
+def test_a_forwarded_name_of_this_machine_opens_nothing_without_keys(tmp_path: Path, trusted: tuple[str, ...]) -> None:
+    with _site(tmp_path, keys=(), trusted_proxies=trusted) as site:
         refusal(_ask(site, "GET", f"{PREFIX}/jobs", {"Host": "evil.example", "X-Forwarded-Host": "localhost"}), 403)
 
 

@@ -519,11 +519,9 @@ def test_a_call_examines_a_bounded_number_of_jobs_and_the_walk_comes_to_an_end(
 class _Away:
     """History that does not answer."""
 
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        def away(*_args: object, **_options: object) -> object:
-            raise StorageUnavailable("away")
-
-        return away
+    def __getattr__(self, name: str) -> object:
+        # One that is opened when it is first needed cannot even say what it has.
+        raise StorageUnavailable("away")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class Gate:
         context.origin = origin = self._forwarding.origin(req)
         if not origin.is_sane or not _names_host(req):
             raise Refusal(400, "bad_host", "the Host header is not the name or the address of a host, or not the one that the request is for")
-        if self._only_loopback and not self._is_local(origin.host):
+        if self._only_loopback and not (self._is_local(req.netloc) and self._is_local(origin.host)):
             # Without keys the browser of whoever works on this machine is the only guard: a page may have had its name point here.
             raise Refusal(403, "foreign_host", f"{origin.host} is not a name of this machine, and no keys are configured")
         if self._section.cors_origins and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):

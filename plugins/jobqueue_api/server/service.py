@@ -8,6 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from jobqueue_api.section import is_loopback
 from jobqueue_core import ConfigError, PluginError, logs
 from jobqueue_core.keys import KeyRing
 from jobqueue_core.service import Exit, Stop
@@ -42,6 +43,8 @@ class ApiService:
     def __init__(self, app: App) -> None:
         _check(app)
         self._app = app
+        self._address = _address(app)
+        """Where it listens: what a reload cannot change."""
         self._arbiter: Arbiter | None = None
         self._reload_wanted = False
 
@@ -74,15 +77,26 @@ class ApiService:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 _log.error("cannot reload", extra={"fields": {"problem": problem}})
             return None
-        if _address(app) != _address(self._app):
-            _log.warning("needs a restart to listen elsewhere", extra={"fields": {"host": _address(app)[0], "port": _address(app)[1]}})
+        if _address(app) != self._address and not self._may_stay(app):
+            return None
         logs.configure(app.settings.log)
         self._app = app
         return app
 
+    def _may_stay(self, app: App) -> bool:
+        """Whether *app*, which would listen elsewhere, may be served where we listen: not without keys where others reach it."""
+        section: ApiSection = app.settings.section("api")
+        wanted = {"host": section.host, "port": section.port}
+        if section.keys or section.allow_anonymous or is_loopback(self._address[0]):
+            _log.warning("needs a restart to listen elsewhere", extra={"fields": wanted})
+            return True
+        problem = f"there are no keys any more, and {self._address[0]} can be reached from other machines; restart to listen on {section.host}"
+        _log.error("cannot reload", extra={"fields": {"problem": problem}})
+        return False
+
     def _listen(self, stop: Stop) -> list[socket.socket]:
         """Listen; none when told to stop meanwhile."""
-        host, port = _address(self._app)
+        host, port = self._address
         until = time.monotonic() + _IN_USE
         while True:
             try:
