@@ -190,7 +190,7 @@ class _Opening:
         asked_at = time.monotonic()
         with self.lock:
             if self._failure is not None and self._failed_at >= asked_at:
-                raise type(self._failure)(str(self._failure)) from self._failure
+                raise self._failure.again() from self._failure
             try:
                 yield
             except (BrokerUnavailable, StorageUnavailable) as error:

@@ -143,6 +143,10 @@ class BrokerUnavailable(BrokerError):
         self.maybe_accepted = maybe_accepted
         super().__init__(message)
 
+    def again(self) -> BrokerUnavailable:
+        """The same failure, for somebody who has not even sent anything."""
+        return BrokerUnavailable(str(self), maybe_accepted=False)
+
 
 class QueueFull(BrokerError):
     """The broker has no room (memory or disk). Nothing was stored."""
@@ -158,6 +162,10 @@ class StorageError(JobQueueError):
 
 class StorageUnavailable(StorageError):
     """The storage did not answer. What was sent may have been stored; sending it again is safe."""
+
+    def again(self) -> StorageUnavailable:
+        """The same failure, for somebody else."""
+        return StorageUnavailable(str(self))
 
 
 class StorageRejected(StorageError):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jobqueue_core.objects import JobObject
 
 __all__ = [
+    "JOB_TYPE_PATTERN",
+    "QUEUE_PATTERN",
     "WIRE_FORMAT",
     "DeadReason",
     "Idempotency",
@@ -258,8 +260,11 @@ def rfc3339(instant: datetime | None) -> str | None:
 
 # Names ---------------------------------------------------------------------------------------------------------------------------------
 
-_JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:\-]{0,127}")
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+JOB_TYPE_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_.:\-]{0,127}"
+QUEUE_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
+"""Of queues, and of schedules too."""
+_JOB_TYPE: Final = re.compile(JOB_TYPE_PATTERN)
+_QUEUE: Final = re.compile(QUEUE_PATTERN)
 _UUID = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 

@@ -29,7 +29,7 @@ _EXAMINED: Final = 5_000
 """How many of the broker's jobs to look at in a call, and a step more where a page does not fit: less than 10,000 in any case."""
 _PORTION: Final = 500
 """How many at once; and in all, while history has enough for the page."""
-_HISTORY_PAGES: Final = 20
+_HISTORY_PAGES: Final = 10
 _SETTLING: Final = timedelta(seconds=10)
 """How much longer the broker is asked for the jobs that ended last than its outbox demands: shards of a broker may differ in their clocks. It keeps
 finished jobs for a minute at least."""
@@ -49,7 +49,7 @@ class _Walk(msgspec.Struct, frozen=True, array_like=True):
 def list_jobs(broker: Broker, history: History | None, wanted: JobFilter, *, cursor: str | None, limit: int) -> JobPage:
     """List jobs: live ones newest first, then finished ones, those that ended last first; so within a page, and roughly from page to page.
 
-    Examines at most 10,000 of the broker's jobs a call, so that a page may be short and still have a *next*.
+    Examines at most 10,000 of the broker's jobs a call, and ten pages of history, so that a page may be short and still have a *next*.
 
     Args:
         broker: Has the jobs that live, and those that ended lately.
@@ -118,7 +118,9 @@ class _Page:
     def take_from_broker(self) -> None:
         """Go through the broker's jobs; take those that are not history's."""
         budget = _EXAMINED if self.walk.history is None else _PORTION
-        size = _PORTION if self.walk.is_sparse else self.room
+        # A broker may pass over as many as it may to find those of a filter: of such it is asked for no more than there is room for, once.
+        portion = _PORTION if self.wanted == JobFilter() else self.room
+        size = portion if self.walk.is_sparse else self.room
         while self.room and budget > 0 and self.walk.broker is not None:
             found = self.broker.jobs(self.wanted, cursor=self.walk.broker or None, limit=size)
             own = self._without_ended(found.jobs)
@@ -129,7 +131,7 @@ class _Page:
             self._take(own, msgspec.structs.replace(self.walk, broker=found.next, is_sparse=is_sparse))
             # How many a broker has passed over to find these is not known: perhaps as many as it may.
             budget -= len(found.jobs) if self.wanted == JobFilter() else _EXAMINED
-            size = _PORTION if is_sparse else self.room
+            size = portion if is_sparse else self.room
 
     def take_from_history(self) -> None:
         """Go through the ends of jobs; take those jobs, as they are now."""

@@ -77,6 +77,22 @@ class Operations:
         return Operations(self._queue, actor=actor)
 
     @property
+    def _history(self) -> Storage:
+        return self._playing("executions", "keeps no history")
+
+    @property
+    def _dead_letters(self) -> Storage:
+        return self._playing("dead_letters", "keeps no dead letters")
+
+    def _playing(self, method: str, lack: str) -> Storage:
+        """Storage, when it plays the role that *method* belongs to."""
+        storage = self._storage
+        if not hasattr(storage, method):
+            msg = f"this storage {lack}: {storage.describe()}"
+            raise Conflict(msg, code="no_storage")
+        return storage
+
+    @property
     def _storage(self) -> Storage:
         if self._queue.storage is None:
             msg = "there is no storage: choose one by [storage] plugin"
@@ -89,10 +105,7 @@ class Operations:
     @property
     def schedules(self) -> ScheduleOperations:
         """Schedules, and what can be done with them."""
-        storage = self._storage
-        if not hasattr(storage, "due_schedules"):
-            msg = f"this storage keeps no schedules: {storage.describe()}"
-            raise Conflict(msg, code="no_storage")
+        storage = self._playing("due_schedules", "keeps no schedules")
         return ScheduleOperations(self._queue, storage, did=self._did)
 
     # Jobs ------------------------------------------------------------------------------------------------------------------------------
@@ -246,11 +259,11 @@ class Operations:
         Raises:
             InvalidJob: Limit, offset or cursor is wrong.
         """
-        return self._storage.dead_letters(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
+        return self._dead_letters.dead_letters(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
 
     def dead_letter_groups(self, wanted: DeadLetterFilter, *, limit: int = 50) -> list[DeadLetterGroup]:
         """Dead letters by error fingerprint, largest group first."""
-        return self._storage.dead_letter_groups(wanted, limit=_limit(limit))
+        return self._dead_letters.dead_letter_groups(wanted, limit=_limit(limit))
 
     def dead_letter(self, job_id: str) -> DeadLetter:
         """The latest death of a job.
@@ -260,7 +273,7 @@ class Operations:
             JobNotFound: It has none.
         """
         known = check_job_id(job_id)
-        letter = self._storage.dead_letter(known)
+        letter = self._dead_letters.dead_letter(known)
         if letter is None:
             raise JobNotFound("dead letter", known)
         return letter
@@ -286,7 +299,7 @@ class Operations:
         elif job.dead_reason is DeadReason.UNDECODABLE:
             msg = f"job {job.id} could not be read, and so has no payload to be tried again with: give it one"
             raise Conflict(msg, code="undecodable")
-        (outcome,) = requeue(self._broker, self._storage, [job])
+        (outcome,) = requeue(self._broker, self._dead_letters, [job])
         if outcome == "late":
             msg = f"the broker took too long to take job {job.id} back; its dead letter is open again"
             raise BrokerUnavailable(msg, maybe_accepted=False)
@@ -317,7 +330,7 @@ class Operations:
             jobs = [letter.job for letter in letters if letter.job.dead_reason is not DeadReason.UNDECODABLE]
             yield from [False] * (len(letters) - len(jobs))
             late = 0
-            with closing(requeue(self._broker, self._storage, jobs)) as outcomes:
+            with closing(requeue(self._broker, self._dead_letters, jobs)) as outcomes:
                 for outcome in outcomes:
                     late += outcome == "late"
                     yield outcome in ("requeued", "already")
@@ -334,7 +347,7 @@ class Operations:
             Conflict: It is not open (code ``not_open``).
         """
         letter = self.dead_letter(job_id)
-        if not self._storage.discard(letter.job.id, letter.job.deaths):
+        if not self._dead_letters.discard(letter.job.id, letter.job.deaths):
             msg = f"the dead letter of job {letter.job.id} is {letter.state}, not open"
             raise Conflict(msg, code="not_open")
         self._did("dead letter discarded", job_id=letter.job.id, death=letter.job.deaths)
@@ -345,7 +358,7 @@ class Operations:
         """Discard every matching dead letter that is open now, in bounded steps."""
 
         def discard(letters: Sequence[DeadLetter]) -> Generator[bool, None, None]:
-            return (self._storage.discard(letter.job.id, letter.job.deaths) for letter in letters)
+            return (self._dead_letters.discard(letter.job.id, letter.job.deaths) for letter in letters)
 
         return self._each("dead letters discarded", wanted, discard, dry_run=dry_run, progress=progress)
 
@@ -361,13 +374,13 @@ class Operations:
         began = self._broker.now()
         before = began if wanted.died_before is None else min(began, wanted.died_before)
         wanted = attrs.evolve(wanted, state=DeadLetterState.OPEN, died_before=before)
-        result = BulkResult(matched=self._storage.count_dead_letters(wanted), dry_run=dry_run)
+        result = BulkResult(matched=self._dead_letters.count_dead_letters(wanted), dry_run=dry_run)
         if dry_run:
             return result
         cursor: str | None = None
         try:
             while True:
-                page = self._storage.dead_letters(wanted, cursor=cursor, offset=0, limit=REQUEUE_STEP)
+                page = self._dead_letters.dead_letters(wanted, cursor=cursor, offset=0, limit=REQUEUE_STEP)
                 try:
                     with closing(act(page.dead_letters)) as answers:
                         for is_done in answers:
@@ -390,11 +403,11 @@ class Operations:
         Raises:
             InvalidJob: Limit, offset or cursor is wrong.
         """
-        return self._storage.executions(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
+        return self._history.executions(wanted, cursor=cursor, offset=_offset(offset), limit=_limit(limit))
 
     def job_executions(self, job_id: str) -> list[Execution]:
         """All executions of a job, by run; empty for a job that has not run. Raises InvalidJob when *job_id* is not a UUID."""
-        return self._storage.job_executions(check_job_id(job_id))
+        return self._history.job_executions(check_job_id(job_id))
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that live."""

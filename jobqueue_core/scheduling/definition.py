@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 from msgspec.structs import replace
 
 from jobqueue_core.errors import InvalidJob, InvalidSchedule
-from jobqueue_core.job import check_job_type, check_queue
+from jobqueue_core.job import QUEUE_PATTERN, check_job_type, check_queue
 from jobqueue_core.payload import encode_payload
 from jobqueue_core.requests import check_count, check_duration, check_instant, check_priority
 from jobqueue_core.storage import Schedule
@@ -26,7 +26,7 @@ TIMING: Final = frozenset({"expression", "timezone", "start", "end"})
 """The fields that say when a schedule is due."""
 MAX_MISFIRE_LIMIT: Final = 1_000
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+_NAME: Final = re.compile(QUEUE_PATTERN)
 
 
 def blank(name: str, source: str) -> Schedule:

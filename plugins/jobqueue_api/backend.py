@@ -11,10 +11,24 @@ if TYPE_CHECKING:
     from jobqueue_core.broker import Broker
     from jobqueue_core.storage import Storage
 
-__all__ = ["NOBODY", "Backend"]
+__all__ = ["Backend", "ping"]
 
-NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 """The id of no job: what to ask storage for when only the answer matters."""
+
+
+def ping(storage: Storage) -> None:
+    """Ask *storage* something that costs nothing; it may play some roles only.
+
+    Raises:
+        StorageUnavailable: No answer.
+    """
+    if hasattr(storage, "dead_letter"):
+        storage.dead_letter(_NOBODY)
+    elif hasattr(storage, "job_executions"):
+        storage.job_executions(_NOBODY)
+    elif hasattr(storage, "schedule"):
+        storage.schedule("-")
 
 
 class Backend:
@@ -29,5 +43,5 @@ class Backend:
 
     def __init__(self, app: App) -> None:
         broker = cast("Broker", Guarded(lambda: app.broker, lambda broker: broker.now()))
-        storage = cast("Storage", Guarded(lambda: app.storage, lambda storage: storage.dead_letter(NOBODY)))
+        storage = cast("Storage", Guarded(lambda: app.storage, ping))
         self.queue = app.queue_on(broker, storage)

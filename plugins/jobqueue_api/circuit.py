@@ -79,24 +79,17 @@ class Circuit:
             if failure is None:
                 return
             if self._is_tried or self._monotonic() - self._failed_at < _PAUSE:
-                raise _again(failure)
+                raise failure.again()
             self._is_tried = True
         try:
             self._ping()
         except (BrokerUnavailable, StorageUnavailable) as error:
             self._failure, self._failed_at = error, self._monotonic()
-            raise _again(error) from error
+            raise error.again() from error
         else:
             self._failures, self._failure = 0, None
         finally:
             self._is_tried = False
-
-
-def _again(failure: BrokerUnavailable | StorageUnavailable) -> BrokerUnavailable | StorageUnavailable:
-    """The failure, for somebody who has not even sent anything."""
-    if isinstance(failure, BrokerUnavailable):
-        return BrokerUnavailable(str(failure), maybe_accepted=False)
-    return type(failure)(str(failure))
 
 
 class Guarded:

@@ -7,7 +7,6 @@ from typing import Final
 
 import attrs
 
-from jobqueue_core.durations import format_size
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.keys import ApiKey
 from jobqueue_core.options import OptionError, Rule, Size, between, matching, option
@@ -77,8 +76,3 @@ class ApiSection:
         if not self.keys and not self.allow_anonymous and not is_loopback(self.host):
             problem = f"{self.host} can be reached from other machines: add [[api.keys]], or say allow_anonymous = true"
             raise OptionError("host", problem)
-
-    @property
-    def body_limit(self) -> str:
-        """The largest body in words."""
-        return format_size(self.max_body)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from brokers import MOSTLY_REDIS
 from redis_scene import pass_time
 
 from jobqueue_core import JobState
@@ -38,6 +39,7 @@ def _jobqueue(rig: Rig, *words: str) -> str:
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
+@MOSTLY_REDIS
 def test_delayed_jobs_start_not_before_their_time_and_at_most_a_poll_interval_later(any_rig: Rig) -> None:
     rig = any_rig
     workers = [rig.start(*WORKER) for _ in range(2)]

@@ -23,7 +23,7 @@ HOUR = 3600
 WORKER = ("worker", "--set", f"worker.lease={LEASE:.0f}s")
 
 
-@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+@pytest.mark.parametrize("jump", [HOUR, pytest.param(-HOUR, marks=pytest.mark.slow)])
 def test_a_clock_that_jumps_takes_no_lease_from_a_worker_that_keeps_it_and_lets_no_dead_one_keep_his(
     rig: Rig, clocks: list[ShiftedClock], jump: int
 ) -> None:

@@ -36,7 +36,7 @@ def any_rig(broker_config: str, build_rig: BuildRig) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("kind", ["endless.thread", "endless.blocked", slowly("endless.deaf"), "endless.async"])
+@pytest.mark.parametrize("kind", ["endless.thread", "endless.blocked", slowly("endless.deaf"), slowly("endless.async")])
 def test_a_handler_that_does_not_end_fails_as_a_timeout_and_its_slot_is_there_for_others(endless: Rig, kind: str) -> None:
     rig = endless
     ids = [rig.queue.enqueue(kind).id for _ in range(2)]

@@ -194,6 +194,7 @@ def test_a_slow_network_only_takes_longer(redis_proxy: Proxy, open_link: OpenLin
     assert link.call("echo", link.home, "x" * 500_000)[2] == b"x" * 500_000
 
 
+@pytest.mark.slow
 def test_a_host_that_no_name_server_knows_is_reported_by_name() -> None:
     with within(0, 6), pytest.raises(BrokerUnavailable, match=r"no-such-host\.invalid") as caught:
         Link("redis://no-such-host.invalid")
@@ -293,6 +294,7 @@ def test_a_socket_and_a_database_of_ones_own(redis_server: RedisServer, open_lin
     assert link.describe() == f"{redis_server.unix_url}?db=3"
 
 
+@pytest.mark.slow
 def test_a_socket_that_is_not_there_is_reported(redis_server: RedisServer) -> None:
     with within(4, 6), pytest.raises(BrokerUnavailable, match="no-such-socket"):
         Link(f"{redis_server.unix_url}/no-such-socket")

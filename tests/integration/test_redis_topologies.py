@@ -225,6 +225,7 @@ def test_the_sentinels_name_the_server(sentinel: Sentinel, redis_server: RedisSe
     assert link.describe() == f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/mine/1"
 
 
+@pytest.mark.slow
 def test_a_master_that_no_sentinel_knows_is_reported_by_name(sentinel: Sentinel) -> None:
     with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{sentinel.port} knows no master 'other'"):
         Link(f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
@@ -235,7 +236,7 @@ def test_a_plain_url_of_a_sentinel_is_refused_with_the_right_one(sentinel: Senti
         Link(f"redis://127.0.0.1:{sentinel.port}")
 
 
-@pytest.mark.parametrize("fault", ["kill", "pause"])
+@pytest.mark.parametrize("fault", ["kill", pytest.param("pause", marks=pytest.mark.slow)])
 def test_after_a_failover_calls_reach_the_new_master_and_nothing_old_is_concluded(
     sentinel: Sentinel, redis_server: RedisServer, replicas: list[RedisServer], open_link: OpenLink, fault: str
 ) -> None:

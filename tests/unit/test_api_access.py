@@ -499,6 +499,23 @@ def test_a_page_behind_a_trusted_proxy_is_our_own(tmp_path: Path) -> None:
         refusal(_ask(site, "POST", f"{PREFIX}/queues/mine/pause", {**headers, "Origin": "http://localhost:8080"}), 403, "foreign_origin")
 
 
+@pytest.mark.parametrize(
+    ("client", "status"), [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("192.0.2.2", 403), ("::ffff:192.0.2.2", 403)]
+)
+def test_without_keys_other_machines_are_refused_whatever_name_they_use(keyless: ApiSite, client: str, status: int) -> None:
+    answer = keyless.client(None).simulate_get(f"{PREFIX}/queues", remote_addr=client)
+    assert answer.status_code == status
+    if status != 200:
+        refusal(answer, 403, "foreign_client")
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://ops.example.com", 200), ("https://evil.example", 401)])
+def test_only_pages_that_may_use_the_api_can_ask_what_they_may_send(tmp_path: Path, origin: str, status: int) -> None:
+    with _site(tmp_path, cors_origins=("https://ops.example.com",)) as site:
+        headers = {"Host": "localhost:8080", "Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert _ask(site, "OPTIONS", f"{PREFIX}/jobs", headers).status_code == status
+
+
 # A prefix ------------------------------------------------------------------------------------------------------------------------------
 
 

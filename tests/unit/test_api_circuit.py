@@ -144,3 +144,8 @@ def test_what_is_guarded_is_opened_by_the_first_who_asks_and_by_later_ones_while
     dependency.error = None
     assert (guarded.ask("a"), guarded.ask(question="b"), guarded.PROTOCOL, hasattr(guarded, "nothing")) == ("a!", "b!", 1, False)
     assert len(opened) == 3
+
+
+def test_who_waited_for_a_broker_that_could_not_be_opened_knows_that_nothing_was_sent() -> None:
+    assert not BrokerUnavailable("away", maybe_accepted=True).again().maybe_accepted
+    assert str(StorageUnavailable("away").again()) == "away"

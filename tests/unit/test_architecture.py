@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import logging
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 
 import pytest
+
+from jobqueue_core import logs
 
 ROOT = Path(__file__).parents[2]
 FOLDERS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
@@ -29,6 +33,18 @@ def modules() -> list[str]:
 
 
 MODULES = modules()
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """``jobqueue_api.wsgi``, the one module whose import has effects, configures the log."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for added in [one for one in root.handlers if isinstance(one, logs._LogHandler) and one not in handlers]:
+        root.removeHandler(added)
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from jobqueue_core.job import Idempotency, Priority
+from jobqueue_core.job import JOB_TYPE_PATTERN, QUEUE_PATTERN, Idempotency, Priority
 from jobqueue_core.objects import JsonValue
 from jobqueue_core.requests import JobOptions
 from jobqueue_core.scheduling.definition import Misfire, Overlap
@@ -57,14 +57,14 @@ TypeName = Annotated[
     Meta(
         description="The job's type, by which its handler is found.",
         examples=["email.send"],
-        extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,127}$"},
+        extra_json_schema={"pattern": f"^{JOB_TYPE_PATTERN}$"},
     ),
 ]
 QueueName = Annotated[
     str,
     Meta(
         description="Where it goes; not given: as its handler declares, else default.",
-        extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"},
+        extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"},
     ),
 ]
 Texts = Annotated[
@@ -138,7 +138,7 @@ class NewSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(
             description="1 to 100 letters, digits, '_', '.' or '-'.",
             examples=["nightly-report"],
-            extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"},
+            extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"},
         ),
     ]
     expression: Annotated[str, Meta(description=_TIMING, max_length=1_000, examples=["*/5 * * * *"])]

@@ -63,16 +63,24 @@ class Gate:
         context.origin = origin = self._forwarding.origin(req)
         if not origin.is_sane or not _names_host(req):
             raise Refusal(400, "bad_host", "the Host header is not the name or the address of a host, or not the one that the request is for")
+        if self._only_loopback and req.remote_addr and not is_loopback(req.remote_addr.removeprefix("::ffff:")):
+            # Under a server of its user's own nobody has looked where it listens. (An empty address is a socket of the file system.)
+            raise Refusal(403, "foreign_client", "without keys only this machine is served: add [[api.keys]], or say allow_anonymous = true")
         if self._only_loopback and not (self._is_local(req.netloc) and self._is_local(origin.host)):
             # Without keys the browser of whoever works on this machine is the only guard: a page may have had its name point here.
             raise Refusal(403, "foreign_host", f"{origin.host} is not a name of this machine, and no keys are configured")
-        if self._section.cors_origins and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
-            # What a browser asks before it sends the key.
+        if self._is_preflight(req):
             return
         if req.path not in self._open:
             context.principal = self._holder(req)
         if req.method not in _SAFE:
             self._check_origin(req, origin)
+
+    def _is_preflight(self, req: falcon.Request) -> bool:
+        """Whether this is what a browser asks, before it sends a key, for a page that may use the API."""
+        if req.method != "OPTIONS" or not req.get_header("Access-Control-Request-Method"):
+            return False
+        return "*" in self._section.cors_origins or req.get_header("Origin") in self._section.cors_origins
 
     def _is_local(self, host: str) -> bool:
         """Whether *host* names this machine; which few names are asked for over and over."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from falcon.routing import BaseConverter
 
 from jobqueue_core.errors import InvalidJob
-from jobqueue_core.job import check_job_id, check_queue
+from jobqueue_core.job import QUEUE_PATTERN, check_job_id, check_queue
 
 __all__ = ["CONVERTERS", "PARAMETERS"]
 
@@ -39,6 +39,6 @@ CONVERTERS: Final[dict[str, type[BaseConverter]]] = {"job": _JobId, "name": _Nam
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "job_id": {"schema": {"type": "string", "format": "uuid"}, "description": "The job's id."},
-    "name": {"schema": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"}, "description": "Its name."},
+    "name": {"schema": {"type": "string", "pattern": f"^{QUEUE_PATTERN}$"}, "description": "Its name."},
 }
 """What OpenAPI says of them."""

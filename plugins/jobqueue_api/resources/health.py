@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
-from jobqueue_api.backend import NOBODY
+from jobqueue_api.backend import ping
 from jobqueue_api.http.operation import Answer, Call, operation
 from jobqueue_api.http.problems import ErrorDetailObject, Refusal
 
@@ -65,5 +65,5 @@ def _ask_broker(queue: JobQueue) -> str:
 def _ask_storage(queue: JobQueue) -> str:
     if queue.storage is None:
         return "none"
-    queue.storage.dead_letter(NOBODY)
+    ping(queue.storage)
     return queue.storage.describe()

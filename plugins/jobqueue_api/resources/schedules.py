@@ -22,7 +22,7 @@ __all__ = ["ScheduleNext", "ScheduleRun", "ScheduleRuns", "Schedules", "SingleSc
 class RunsQuery(Query):
     """How many runs to list."""
 
-    limit: Limit = 10
+    limit: Limit = 50
 
 
 class NextQuery(Query):
