@@ -566,9 +566,9 @@ def test_a_giant_body_is_refused_before_it_is_read_and_costs_no_memory(api: Api)
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * 40_000, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, 431),
     ],
 )
 def test_what_is_no_request_is_refused_in_the_shape_of_errors(api: Api, request_: bytes, status: int) -> None:

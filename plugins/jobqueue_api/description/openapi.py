@@ -42,9 +42,10 @@ _PROBLEMS: Final[Mapping[int, str]] = {
     415: "The body is not JSON by its Content-Type.",
     422: "A parameter or a field is wrong; `details` says which.",
     429: "Too many requests wait already.",
+    431: "There are too many or too large headers, or the address is too long.",
     503: "The broker or the storage does not answer, or is full; `Retry-After` says when to try again.",
 }
-_USUAL: Final = (401, 403, 422, 503)
+_USUAL: Final = (401, 403, 422, 431, 503)
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Idempotency-Key": {
@@ -165,7 +166,7 @@ def _operation(declared: Operation, parameters: Sequence[dict[str, Any]], schema
 
 def _responses(declared: Operation, schemas: Schemas) -> dict[str, Any]:
     answers: dict[str, Any] = {str(status): _answer(status, kind, schemas) for status, kind in declared.answers.items()}
-    usual = _USUAL if declared.role is not None else (422, 503)
+    usual = _USUAL if declared.role is not None else (422, 431, 503)
     for status in sorted({*usual, *declared.problems}):
         answers[str(status)] = {
             "description": _PROBLEMS[status],

@@ -15,7 +15,7 @@ from jobqueue_api.http.bodies import JobBatch, JobRequest
 from jobqueue_api.http.filters import Queue, Type
 from jobqueue_api.http.links import next_link
 from jobqueue_api.http.operation import Answer, Call, operation
-from jobqueue_api.http.querystring import Cursor, Limit, Query, WrittenDuration, read_duration
+from jobqueue_api.http.querystring import Cursor, Limit, Query, read_duration
 from jobqueue_core.broker import JobFilter
 from jobqueue_core.errors import InvalidJob
 from jobqueue_core.job import Idempotency, Job, JobState
@@ -48,9 +48,18 @@ class JobsQuery(Query):
 class WaitQuery(Query):
     """How long to wait."""
 
-    wait: Annotated[WrittenDuration, Meta(description="Answer when the job has finished, or after that time, at most 30s, as it is then.")] | None = (
-        None
-    )
+    wait: (
+        Annotated[
+            str,
+            Meta(
+                max_length=40,
+                description='Answer when the job has finished, or after that time, at most 30s, as it is then: "10s", or a number of seconds.',
+                examples=["10s"],
+                extra_json_schema={"pattern": r"^(?:(?:[0-9]|[12][0-9])(?:\.[0-9]{1,3})?s?|30s?|[0-9]{1,4}ms)$"},
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Jobs:

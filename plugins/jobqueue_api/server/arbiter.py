@@ -59,7 +59,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "forwarded_allow_ips": ",".join(section.trusted_proxies),
         "forwarder_headers": "",
         "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
-        "limit_request_line": 8190,
+        "limit_request_line": 0,  # as long as a whole head may be: a cursor and a filter or two take some thousand bytes
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
     }

@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["HEAD_LIMIT", "Progress", "Received"]
 
-HEAD_LIMIT: Final = 32 << 10
+HEAD_LIMIT: Final = 64 << 10
 """The most bytes before the body."""
 _LINE_LIMIT: Final = 8192
 """The most bytes of the line before a chunk, and of the trailers after the last."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 import msgspec
-from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException, UnsupportedTransferCoding
+from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, ParseException, UnsupportedTransferCoding
 
 from .received import Progress
 
@@ -39,7 +39,6 @@ BUSY: Final = RawAnswer(503, "Service Unavailable", "too_many_uploads", "too man
 TOO_SLOW: Final = RawAnswer(408, "Request Timeout", "request_timeout", "the request did not come in time")
 INTERNAL: Final = RawAnswer(500, "Internal Server Error", "internal", "an error that nobody foresaw")
 _MALFORMED: Final = RawAnswer(400, "Bad Request", "bad_request", "this is no request of HTTP/1.1")
-_LINE_TOO_LONG: Final = RawAnswer(414, "URI Too Long", "uri_too_long", "the first line of the request is too long")
 _HEAD_TOO_LARGE: Final = RawAnswer(431, "Request Header Fields Too Large", "headers_too_large", "the request has too many or too large headers")
 _BODY_TOO_LARGE: Final = RawAnswer(413, "Content Too Large", "too_large", "the body is larger than [api] max_body")
 _NOT_EXPECTED: Final = RawAnswer(417, "Expectation Failed", "expectation_failed", "nothing can be expected but 100-continue")
@@ -49,8 +48,6 @@ _CODING: Final = RawAnswer(400, "Bad Request", "unsupported_encoding", "there is
 def answer_to(problem: Progress | BaseException) -> RawAnswer:  # noqa: PLR0911 - the table
     """The answer to what the loop, or gunicorn's parser, has found."""
     match problem:
-        case LimitRequestLine():
-            return _LINE_TOO_LONG
         case Progress.HEAD_TOO_LARGE | LimitRequestHeaders():
             return _HEAD_TOO_LARGE
         case Progress.BODY_TOO_LARGE:
