@@ -25,6 +25,7 @@ class Held:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._limit = limit
+        self._is_hoped_for = False
         self._changed = threading.Condition()
 
     def take(self, status: int, code: str, what: str) -> None:
@@ -39,12 +40,24 @@ class Held:
             Refusal: The budget is used up.
         """
         with self._changed:
-            # A page that is loaded again comes before it is noticed that its former self has gone.
-            if self._changed.wait_for(lambda: self._free > 0, _LEAVING):
+            if self._free or self._comes_free():
                 self._free -= 1
                 return
         message = f"this process holds {self._limit} streams and waits already, half of [api] threads: no more {what} now"
         raise Refusal(status, code, message, headers={"Retry-After": "1"})
+
+    def _comes_free(self) -> bool:
+        """Wait a moment: a page that is loaded again comes before it is noticed that its former self has gone.
+
+        One at a time does, or those who are refused would hold the threads that are meant for everybody else.
+        """
+        if self._is_hoped_for:
+            return False
+        self._is_hoped_for = True
+        try:
+            return self._changed.wait_for(lambda: self._free > 0, _LEAVING)
+        finally:
+            self._is_hoped_for = False
 
     def give_back(self) -> None:
         """Hold one less."""
