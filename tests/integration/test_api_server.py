@@ -260,9 +260,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 class Clients:
-    """Clients that send one request after the other, by as few connections as the server lets them, until told to stop or refused."""
+    """Clients that send one request after the other, by as few connections as the server lets them, until told to stop or refused.
 
-    def __init__(self, api: Api, count: int = 4) -> None:
+    With *anew* each request has a connection of its own.
+    """
+
+    def __init__(self, api: Api, count: int = 4, *, anew: bool = False) -> None:
+        self._anew = anew
         self.failures: list[BaseException] = []
         self.answers: list[int] = []
         self._enough = threading.Event()
@@ -286,6 +290,8 @@ class Clients:
                 answer = connection.getresponse()
                 assert answer.status == 200
                 self.answers.append(json.loads(answer.read())["pid"])
+                if self._anew:
+                    connection.close()
             except (OSError, http.client.HTTPException, AssertionError) as error:
                 self.failures.append(error)
                 connection.close()
@@ -329,9 +335,10 @@ def test_a_graceful_stop_finishes_what_runs_ends_streams_and_exits_0(start: Star
     assert not api.left_behind()
 
 
-def test_sigint_to_the_whole_group_drops_no_request(start: Start) -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["kept-alive", "connecting-anew"])
+def test_sigint_to_the_whole_group_drops_no_request(start: Start, anew: bool) -> None:
     api = start()
-    clients = Clients(api)
+    clients = Clients(api, anew=anew)
 
     os.killpg(api.process.pid, signal.SIGINT)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
+import sys
 import threading
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from jobqueue_api.server.closing import Closing
 from jobqueue_api.server.connection import ClientSocket, Connection, Patience
-from jobqueue_api.server.listening import listen, shown
+from jobqueue_api.server.listening import ask_to_come_later, listen, shown
 from jobqueue_api.server.received import HEAD_LIMIT, Progress, Received
 from jobqueue_api.server.refusing import answer_to
 
@@ -300,6 +302,29 @@ def test_an_address_in_use_is_an_error_and_leaves_nothing_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use") as caught:
         listen("127.0.0.1", other.getsockname()[1])
     assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do this")
+def test_who_has_connected_before_the_address_closes_is_accepted_and_who_comes_later_is_refused() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    address = listener.getsockname()
+    with listener, socket.create_connection(address, timeout=20) as early, socket.socket() as late:
+        late.settimeout(0)
+
+        ask_to_come_later(listener)
+
+        assert late.connect_ex(address) == errno.EINPROGRESS
+        accepted, _client = listener.accept()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+        with accepted:
+            early.sendall(b"hello")
+            accepted.settimeout(20)
+            assert accepted.recv(5) == b"hello"
+        # As nobody was told that it is connected, nobody is reset: TCP asks again after a second, and hears that nobody is there.
+        assert select.select([], [late], [], 20)[1] == [late]
+        assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 # Closing -------------------------------------------------------------------------------------------------------------------------------

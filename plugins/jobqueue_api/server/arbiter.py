@@ -23,7 +23,7 @@ from jobqueue_core.service import Exit, StopLevel
 
 from .closing import Closing
 from .gunicornlog import GunicornLog
-from .listening import shown
+from .listening import ask_to_come_later, shown
 from .serving import ServingProcess
 
 if TYPE_CHECKING:
@@ -253,6 +253,8 @@ class Arbiter(GunicornArbiter):
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - as gunicorn has it
         """Stop all processes."""
+        for one in self.LISTENERS:
+            ask_to_come_later(one)
         if self._at_once or not graceful:
             self.kill_workers(signal.SIGKILL)
         super().stop(graceful and not self._at_once)

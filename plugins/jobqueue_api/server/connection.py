@@ -55,6 +55,14 @@ class ClientSocket(socket.socket):
     unsent: memoryview = memoryview(b"")
     """What is kept to be sent when the client reads on."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something is there to be received."""
+        try:
+            return bool(self.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def send_or_keep(self, data: bytes, *, may_keep: Callable[[int], bool]) -> None:
         """Send *data*, the last there is; the rest of it when *may_keep* so many bytes is kept for :meth:`send_unsent`.
 

@@ -184,7 +184,7 @@ class Loop:
 
     def _expire(self, now: float) -> None:
         for connection in list(self._connections):
-            if not connection.watched or now < self._until(connection):
+            if not connection.watched or now < self._until(connection) or (connection.idle and connection.sock.has_more):
                 continue
             if connection.idle or connection.lingering or connection.sock.unsent:
                 self._drop(connection)

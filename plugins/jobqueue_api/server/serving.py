@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
@@ -25,6 +25,9 @@ from .refusing import answer_to
 __all__ = ["ServingProcess"]
 
 _log = logging.getLogger("jobqueue.api")
+
+_HANDSHAKE: Final = 0.1
+"""How long the last clients may take to be connected, in seconds."""
 
 
 class ServingProcess(Worker):
@@ -81,9 +84,12 @@ class ServingProcess(Worker):
 
     def _finish(self) -> None:
         """Let go of the address, and finish what runs within the grace."""
-        self._loop.accept_no_more()
         self.app.closing.begin()
-        until = time.monotonic() + self.app.grace
+        begun = time.monotonic()
+        while (now := time.monotonic()) < begun + _HANDSHAKE:
+            self._loop.turn(begun + _HANDSHAKE - now)
+        self._loop.accept_no_more()
+        until = begun + self.app.grace
         while self._loop.connections and time.monotonic() < until:
             if self._loop.turn(0.05):
                 self.notify()
