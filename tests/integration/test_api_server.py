@@ -6,6 +6,7 @@ What is served is mostly not the API but a small application in its place, which
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -345,6 +346,39 @@ def test_sigint_to_the_whole_group_drops_no_request(start: Start, anew: bool) ->
     assert api.exit_status() == 0
     clients.stop()
     assert not clients.failures
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can have clients come later")
+def test_who_comes_while_the_address_closes_is_told_to_come_later_and_nobody_is_reset(start: Start) -> None:
+    api = start()
+    api.pids()
+    address = ("127.0.0.1", api.port)
+    api.signal(signal.SIGTERM)
+
+    later: list[socket.socket] = []
+    errors: set[int] = set()
+    while errno.ECONNREFUSED not in errors:
+        client = socket.socket()
+        client.settimeout(0)
+        # With nothing between the two, a connection is there at once or refused at once; only one whose packets are dropped is on its way.
+        error = client.connect_ex(address)
+        if error == errno.EINPROGRESS and not select.select([], [client], [], 0.01)[1]:
+            later.append(client)
+            continue
+        with client:
+            errors.add(error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            client.settimeout(20)
+            if not error:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+    assert later
+    assert errors <= {0, errno.ECONNREFUSED}
+    assert api.exit_status() == 0
+    for client in later:
+        with client:
+            assert select.select([], [client], [], 20)[1]
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 def test_a_request_that_outlasts_the_grace_is_cut_off_and_makes_status_3(start: Start) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jobqueue_api.server.closing import Closing
 from jobqueue_api.server.connection import ClientSocket, Connection, Patience
 from jobqueue_api.server.listening import ask_to_come_later, listen, shown
+from jobqueue_api.server.loop import Loop
 from jobqueue_api.server.received import HEAD_LIMIT, Progress, Received
 from jobqueue_api.server.refusing import answer_to
 
@@ -325,6 +326,29 @@ def test_who_has_connected_before_the_address_closes_is_accepted_and_who_comes_l
         # As nobody was told that it is connected, nobody is reset: TCP asks again after a second, and hears that nobody is there.
         assert select.select([], [late], [], 20)[1] == [late]
         assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+
+# The loop ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_comes_when_its_connection_has_idled_long_enough_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobqueue_api.server.loop._LAST_REQUEST", 0.0)
+    whole: list[Connection] = []
+    (listener,) = listen("127.0.0.1", 0)
+    loop = Loop([listener], whole.append, max_body=1000)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.create_connection(listener.getsockname(), timeout=20) as client:
+        loop.listen(ours.fileno(), lambda: client.sendall(GET))
+        loop.accept_no_more()
+        theirs.send(b"x")
+
+        # It comes between the look for what has come and the look at the clock.
+        assert loop.turn(0.01)
+        loop.ignore(ours.fileno())
+        loop.turn(0.01)
+
+        assert [connection.requests for connection in whole] == [0]
+        loop.forget(whole[0])
 
 
 # Closing -------------------------------------------------------------------------------------------------------------------------------
