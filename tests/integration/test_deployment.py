@@ -186,8 +186,7 @@ def redis_url_as_composed(start_redis: Any) -> str:
 @pytest.fixture
 def host(tmp_path: Path, redis_url_as_composed: str, postgres_server: PostgresServer) -> Iterator[Host]:
     for program in ("jobqueue", "jobqueue-run"):
-        if shutil.which(program, path=Path(sys.executable).parent) is None:
-            pytest.skip(f"the console script {program} is not installed")
+        assert shutil.which(program, path=Path(sys.executable).parent), f"the console script {program} is not installed: pip install -e ."
     places = {
         "redis:6379": redis_url_as_composed,
         "postgres:5432": f"127.0.0.1:{postgres_server.port}",

@@ -67,8 +67,7 @@ class Pod:
 def pod(tmp_path: Path, redis_server: RedisServer) -> Iterator[Pod]:
     """A pod that runs, with its config file and environment; the database of the manifest is away."""
     for program in ("jobqueue", "jobqueue-run"):
-        if shutil.which(program, path=Path(sys.executable).parent) is None:
-            pytest.skip(f"the console script {program} is not installed")
+        assert shutil.which(program, path=Path(sys.executable).parent), f"the console script {program} is not installed: pip install -e ."
     (tmp_path / "jobqueue.toml").write_text(CONFIG)
     kept = {name: value for name, value in os.environ.items() if name in ("HOME", "TMPDIR", "LANG", "PYTHONPATH")}
     chosen = {"JOBQUEUE_CONFIG": str(tmp_path / "jobqueue.toml"), "REDIS_URL": redis_server.url, "DATABASE_URL": "postgresql://127.0.0.1:1/none"}

@@ -9,10 +9,11 @@ from typing import Final, TypeVar
 
 import pytest
 
-from jobqueue_core.storage import Storage
-from jobqueue_core.testing.factories import NOON
+from jobqueue_core.attempt import Execution, ExecutionState
+from jobqueue_core.storage import RecordPolicy, Storage
+from jobqueue_core.testing.factories import NOON, execution
 
-__all__ = ["HOUR", "NASTY", "NOON", "SECOND", "OpenStorage", "StorageArrangement", "at_once"]
+__all__ = ["HOUR", "NASTY", "NOON", "SECOND", "OpenStorage", "StorageArrangement", "at_once", "record_overlapping", "two_types"]
 
 T = TypeVar("T")
 OpenStorage = Callable[[], Storage]
@@ -61,6 +62,23 @@ class StorageArrangement:
     def test_a_storage_says_what_it_is_and_which_protocol_it_speaks(self, storage: Storage) -> None:
         assert storage.PROTOCOL == 1
         assert storage.describe()
+
+
+def two_types(*, apart: timedelta) -> list[Execution]:
+    """Executions from noon on of the types ``a`` and ``b``: of the first state one and two, of the second two and four, and so on."""
+    return [
+        execution(type=kind, state=state, finished_at=NOON + number * apart)
+        for kind, times in (("a", 1), ("b", 2))
+        for number, state in enumerate(ExecutionState)
+        for _ in range(times * (number + 1))
+    ]
+
+
+def record_overlapping(storage: Storage, other: Storage, rows: Sequence[Execution], *, record: RecordPolicy) -> None:
+    """Record *rows* as two recorders may that know nothing of each other: each of them twice at least, in portions that overlap."""
+    storage.record_executions(rows[:30], record=record)
+    other.record_executions(rows, record=record)
+    storage.record_executions([*rows[10:], *rows[:20]], record=record)
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:

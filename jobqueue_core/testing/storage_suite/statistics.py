@@ -12,7 +12,7 @@ import pytest
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.storage import ExecutionStatistics, RecordPolicy, Storage, TypeStatistics
 from jobqueue_core.testing.factories import execution
-from jobqueue_core.testing.storage_suite.arrangement import HOUR, NOON, SECOND, StorageArrangement
+from jobqueue_core.testing.storage_suite.arrangement import HOUR, NOON, SECOND, StorageArrangement, record_overlapping, two_types
 
 _TOLERANCE = 0.1
 _DRAW = random.Random(1)  # noqa: S311 - a test must be repeatable
@@ -46,15 +46,7 @@ class StatisticsContract(StorageArrangement):
 
     @pytest.mark.parametrize("record", ["all", "failures", "none"])
     def test_every_execution_counts_once_by_state_and_type_whatever_the_policy(self, storage: Storage, other: Storage, record: RecordPolicy) -> None:
-        rows = [
-            execution(type=kind, state=state, finished_at=NOON + number * SECOND)
-            for kind, times in (("a", 1), ("b", 2))
-            for number, state in enumerate(ExecutionState)
-            for _ in range(times * (number + 1))
-        ]
-        storage.record_executions(rows[:30], record=record)
-        other.record_executions(rows, record=record)
-        storage.record_executions(rows[10:] + rows[:20], record=record)
+        record_overlapping(storage, other, two_types(apart=SECOND), record=record)
         numbers = self.numbers(storage)
         assert set(numbers.by_type) == {"a", "b"}
         for times, found in ((1, numbers.by_type["a"]), (2, numbers.by_type["b"]), (3, numbers.overall)):

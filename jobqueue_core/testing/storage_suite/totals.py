@@ -11,7 +11,16 @@ import pytest
 from jobqueue_core.attempt import ExecutionState
 from jobqueue_core.storage import ExecutionTotals, RecordPolicy, Storage
 from jobqueue_core.testing.factories import execution
-from jobqueue_core.testing.storage_suite.arrangement import HOUR, NOON, SECOND, OpenStorage, StorageArrangement, at_once
+from jobqueue_core.testing.storage_suite.arrangement import (
+    HOUR,
+    NOON,
+    SECOND,
+    OpenStorage,
+    StorageArrangement,
+    at_once,
+    record_overlapping,
+    two_types,
+)
 
 _ALL = 1_000
 
@@ -31,15 +40,7 @@ class TotalsContract(StorageArrangement):
     def test_totals_count_each_execution_once_by_type_and_state_whatever_the_policy(
         self, storage: Storage, other: Storage, record: RecordPolicy
     ) -> None:
-        rows = [
-            execution(type=kind, state=state, finished_at=NOON + number * HOUR)
-            for kind, times in (("a", 1), ("b", 2))
-            for number, state in enumerate(ExecutionState)
-            for _ in range(times * (number + 1))
-        ]
-        storage.record_executions(rows[:30], record=record)
-        other.record_executions(rows, record=record)
-        storage.record_executions(rows[10:] + rows[:20], record=record)
+        record_overlapping(storage, other, two_types(apart=HOUR), record=record)
         totals = storage.totals(_ALL)
         assert (totals.types, set(totals.by_type)) == (2, {"a", "b"})
         for kind, times in (("a", 1), ("b", 2)):
